@@ -1,0 +1,1 @@
+"""Carrying messages. `protocol.py` is the seam; RabbitMQ and one-process memory stand behind it."""

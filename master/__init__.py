@@ -1,0 +1,1 @@
+"""The master process: accepts requests, plans, dispatches, collects, sweeps and streams."""

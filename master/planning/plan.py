@@ -1,0 +1,91 @@
+"""The plan of a request: its steps and how their texts become one answer.
+
+A plan is data, stored with the request and shown by `/v1/requests/{id}`.
+"""
+
+from enum import StrEnum
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from queue_schemas.messages import Passage
+
+
+class StepKind(StrEnum):
+    """What a step is for."""
+
+    ANSWER = "answer"
+    """Answers the question or a part of it."""
+    PLAN = "plan"
+    """Asks a model for the parts; its result is expanded into steps."""
+    SYNTHESIS = "synthesis"
+    """Merges the answers of other steps."""
+    TASK = "task"
+    """A front end's background prompt: title, tags, follow-ups, query."""
+
+
+class AggregatorName(StrEnum):
+    """How the texts of the steps become the answer; see `master/aggregation/`."""
+
+    SINGLE = "single"
+    SECTIONS = "sections"
+    SYNTHESIS = "synthesis"
+
+
+class Step(BaseModel):
+    """One subtask to be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str = Field(pattern=r"^[a-z0-9-]{1,64}$", description="Unique within the plan.")
+    kind: StepKind = StepKind.ANSWER
+    title: str = ""
+    model: str = Field(description="A name of the registry.")
+    messages: tuple[dict[str, JsonValue], ...]
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    passages: tuple[Passage, ...] = ()
+    depends_on: tuple[str, ...] = Field(
+        default=(), description="Keys of steps whose texts this one is given."
+    )
+
+
+class Gate(BaseModel):
+    """Why a request was split or not, with the estimate that decided."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    split: bool
+    reason: str
+    expected_speedup: float | None = None
+    expected_extra_tokens: int | None = None
+
+
+class Plan(BaseModel):
+    """A DAG of steps. Validated: unique keys, known dependencies, no cycle."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    strategy: str = Field(description="direct | split | …, the one that was carried out.")
+    aggregator: AggregatorName
+    steps: tuple[Step, ...] = Field(min_length=1)
+    gate: Gate | None = None
+    reason: str = Field(default="", description="Why this plan, in one sentence for a person.")
+
+    @model_validator(mode="after")
+    def _is_a_dag(self) -> Self:
+        keys = [step.key for step in self.steps]
+        if len(set(keys)) != len(keys):
+            raise ValueError("two steps have the same key")
+        placed: set[str] = set()
+        waiting = {step.key: set(step.depends_on) for step in self.steps}
+        for key, needs in waiting.items():
+            if unknown := needs - set(keys):
+                raise ValueError(f"step {key!r} depends on unknown {sorted(unknown)}")
+        while waiting:
+            free = [key for key, needs in waiting.items() if needs <= placed]
+            if not free:
+                raise ValueError(f"the steps {sorted(waiting)} depend on each other in a circle")
+            placed.update(free)
+            for key in free:
+                del waiting[key]
+        return self

@@ -1,0 +1,173 @@
+"""The models this installation serves: the types behind `models.yaml`.
+
+Reading the file, with errors that name line and field, is `millrace/models_file.py`.
+"""
+
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+
+from queue_schemas.topology import LONGEST_SUBTASK_SECONDS
+
+RESERVED_PREFIX = "millrace/"
+_SLUG = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+class ProviderName(StrEnum):
+    """How a worker reaches an engine; one file each in `worker/providers/`."""
+
+    OLLAMA = "ollama"
+    OPENAI = "openai"
+    EXTRACTIVE = "extractive"
+    SCRIPTED = "scripted"
+
+
+class Capability(StrEnum):
+    """What a model is good for. Planning matches these with the kind of a part."""
+
+    CHAT = "chat"
+    CODE = "code"
+    REASONING = "reasoning"
+    SUMMARY = "summary"
+    PLAN = "plan"
+    VISION = "vision"
+    TOOLS = "tools"
+    EMBEDDING = "embedding"
+
+
+class Price(BaseModel):
+    """Cost per million tokens, in the currency of the whole file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    prompt: Annotated[float, Field(ge=0)] = 0.0
+    completion: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Model(BaseModel):
+    """One entry of the registry."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(min_length=1, max_length=200, description="What clients ask for.")
+    provider: ProviderName
+    endpoint: str | None = Field(default=None, description="URL of the engine; none: its default.")
+    engine_model: str | None = Field(default=None, description="The engine's own name for it.")
+    api_key_env: str | None = Field(
+        default=None, description="Name of the environment variable that holds the engine's key."
+    )
+    slug: str = Field(default="", description="For queue and pod names; made from the name.")
+    capabilities: frozenset[Capability] = frozenset({Capability.CHAT})
+    context_length: int = Field(default=8192, ge=256, le=10_000_000, description="Tokens.")
+    max_output_tokens: int = Field(default=2048, ge=1, le=1_000_000)
+    slots: int = Field(default=1, ge=1, le=1024, description="Generations at once in one worker.")
+    keep_alive: str = Field(default="30m", pattern=r"^-?\d+(ms|s|m|h)?$")
+    min_workers: int = Field(default=1, ge=0, le=1000)
+    max_workers: int = Field(default=1, ge=1, le=1000)
+    gpu_memory_gib: float = Field(default=0.0, ge=0, le=10_000)
+    timeout_seconds: float = Field(default=600.0, gt=0, le=LONGEST_SUBTASK_SECONDS)
+    first_token_seconds: float = Field(default=120.0, gt=0, description="With model loading.")
+    inter_token_seconds: float = Field(default=30.0, gt=0)
+    price: Price = Price()
+    options: dict[str, JsonValue] = Field(
+        default_factory=dict, description="Engine options as the provider understands them."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _slug_from_name(cls, value: object) -> object:
+        if isinstance(value, dict) and not value.get("slug") and isinstance(value.get("name"), str):
+            return {**value, "slug": slug(value["name"])}
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if name.startswith(RESERVED_PREFIX):
+            raise ValueError(f"names that begin with {RESERVED_PREFIX!r} are strategies")
+        if not re.fullmatch(r"[\x21-\x7e]+", name) or ".." in name:
+            raise ValueError("use printable ASCII without spaces")
+        return name
+
+    @field_validator("slug")
+    @classmethod
+    def _plain_slug(cls, value: str) -> str:
+        if not _SLUG.fullmatch(value):
+            raise ValueError("use up to 63 of a-z, 0-9 and -, with a letter or digit at both ends")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.min_workers > self.max_workers:
+            raise ValueError("min_workers is larger than max_workers")
+        if self.max_output_tokens >= self.context_length:
+            raise ValueError("max_output_tokens must be smaller than context_length")
+        return self
+
+    @property
+    def name_at_engine(self) -> str:
+        """What the engine calls this model."""
+        return self.engine_model or self.name
+
+    @property
+    def chats(self) -> bool:
+        """Whether it answers chats; an embedding model does not."""
+        return Capability.EMBEDDING not in self.capabilities
+
+
+class Roles(BaseModel):
+    """Which model does the work that no client names. None: chosen by capability and price."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plan: str | None = Field(default=None, description="Splits a question; none: by rules only.")
+    synthesis: str | None = Field(default=None, description="Merges the parts.")
+    task: str | None = Field(default=None, description="Titles, tags and follow-up prompts.")
+
+
+class Registry(BaseModel):
+    """All models. Immutable: a reload makes a new one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: tuple[Model, ...] = Field(min_length=1)
+    roles: Roles = Roles()
+    currency: str = "USD"
+
+    @model_validator(mode="after")
+    def _unique_and_known(self) -> Self:
+        for field in ("name", "slug"):
+            seen: set[str] = set()
+            for model in self.models:
+                value = getattr(model, field)
+                if value in seen:
+                    raise ValueError(f"two models have the {field} {value!r}")
+                seen.add(value)
+        names = {model.name for model in self.models}
+        for role, name in self.roles.model_dump().items():
+            if name is not None and name not in names:
+                raise ValueError(f"roles.{role} names {name!r}, which is not a model")
+        if not any(model.chats for model in self.models):
+            raise ValueError("at least one model must answer chats")
+        return self
+
+    def get(self, name: str) -> Model | None:
+        """The model of that name."""
+        return next((model for model in self.models if model.name == name), None)
+
+    def chat_models(self) -> tuple[Model, ...]:
+        """The models that answer chats, in the order of the file."""
+        return tuple(model for model in self.models if model.chats)
+
+
+def slug(name: str) -> str:
+    """A model name as part of a queue or pod name: `codellama:34b` -> `codellama-34b`."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63].strip("-")
+
+
+def cheapest(models: Iterable[Model]) -> Model:
+    """The model to use where quality does not matter: by price, then memory, then file order."""
+    return min(models, key=lambda m: (m.price.prompt + m.price.completion, m.gpu_memory_gib))

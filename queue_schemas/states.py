@@ -1,0 +1,112 @@
+"""States of a request and of a subtask, and the one table each that says who may follow whom.
+
+The database guard is derived from these tables (`sources`), and so is the drawing in
+`docs/architecture.md` (`drawing`), so neither can drift from the code.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TypeVar
+
+_State = TypeVar("_State", bound=StrEnum)
+
+
+class RequestState(StrEnum):
+    """Where a client's request stands."""
+
+    ACCEPTED = "accepted"
+    """Committed by submit; no worker has begun. Left when the first subtask starts."""
+    PLANNING = "planning"
+    """A plan subtask is being answered by a model. Left when its steps are known."""
+    RUNNING = "running"
+    """At least one answering subtask was started by a worker."""
+    COMPLETED = "completed"
+    """Collect applied the last result; the text of record is stored."""
+    FAILED = "failed"
+    """Collect or sweep found that no answer can come."""
+    CANCELLED = "cancelled"
+    """The client asked for it: disconnect, stop button or DELETE."""
+    EXPIRED = "expired"
+    """Sweep found the request past its deadline."""
+
+
+class SubtaskState(StrEnum):
+    """Where one model call of a request stands."""
+
+    BLOCKED = "blocked"
+    """Waits for the results it depends on. Collect moves it out."""
+    READY = "ready"
+    """An outbox row waits to be published. Submit, collect or a retry put it here."""
+    QUEUED = "queued"
+    """The broker confirmed the message. Dispatch put it here."""
+    RUNNING = "running"
+    """A worker reported Started; its lease is renewed by heartbeats."""
+    SUCCEEDED = "succeeded"
+    """Collect applied a Completed."""
+    FAILED = "failed"
+    """Collect applied a permanent Failed."""
+    CANCELLED = "cancelled"
+    """Its request was cancelled or expired first."""
+    SKIPPED = "skipped"
+    """Something it depends on did not succeed."""
+    DEAD = "dead"
+    """Attempts are exhausted, or it kills its workers; kept for inspection."""
+
+
+_R, _S = RequestState, SubtaskState
+
+# A result may overtake its own Started (they travel on different queues), hence the moves that
+# jump over `running`, and over `queued` when a worker is faster than the mark after the confirm.
+REQUEST_MOVES: Mapping[RequestState, frozenset[RequestState]] = {
+    _R.ACCEPTED: frozenset(
+        {_R.PLANNING, _R.RUNNING, _R.COMPLETED, _R.FAILED, _R.CANCELLED, _R.EXPIRED}
+    ),
+    _R.PLANNING: frozenset({_R.RUNNING, _R.COMPLETED, _R.FAILED, _R.CANCELLED, _R.EXPIRED}),
+    _R.RUNNING: frozenset({_R.COMPLETED, _R.FAILED, _R.CANCELLED, _R.EXPIRED}),
+    _R.COMPLETED: frozenset(),
+    _R.FAILED: frozenset(),
+    _R.CANCELLED: frozenset(),
+    _R.EXPIRED: frozenset(),
+}
+
+_ENDS = frozenset({_S.SUCCEEDED, _S.FAILED, _S.DEAD, _S.CANCELLED})
+SUBTASK_MOVES: Mapping[SubtaskState, frozenset[SubtaskState]] = {
+    _S.BLOCKED: frozenset({_S.READY, _S.SKIPPED, _S.CANCELLED}),
+    # ready -> ready, queued -> ready, running -> ready: the next attempt
+    _S.READY: _ENDS | {_S.QUEUED, _S.RUNNING, _S.READY},
+    _S.QUEUED: _ENDS | {_S.RUNNING, _S.READY},
+    # running -> running: a redelivered message is claimed by a newer execution
+    _S.RUNNING: _ENDS | {_S.RUNNING, _S.READY},
+    _S.SUCCEEDED: frozenset(),
+    _S.FAILED: frozenset(),
+    _S.CANCELLED: frozenset(),
+    _S.SKIPPED: frozenset(),
+    _S.DEAD: frozenset(),
+}
+
+
+def sources(
+    moves: Mapping[_State, frozenset[_State]], target: _State
+) -> frozenset[_State]:
+    """The states from which `target` may be reached in one move."""
+    return frozenset(state for state, targets in moves.items() if target in targets)
+
+
+def terminal(moves: Mapping[_State, frozenset[_State]]) -> frozenset[_State]:
+    """The states that nothing leaves."""
+    return frozenset(state for state, targets in moves.items() if not targets)
+
+
+REQUEST_TERMINAL = terminal(REQUEST_MOVES)
+SUBTASK_TERMINAL = terminal(SUBTASK_MOVES)
+
+
+def drawing(moves: Mapping[_State, frozenset[_State]]) -> str:
+    """A mermaid state diagram of a move table."""
+    first = next(iter(moves))
+    lines = ["stateDiagram-v2", f"    [*] --> {first}"]
+    for state, targets in moves.items():
+        lines += [f"    {state} --> {target}" for target in moves if target in targets]
+        if not targets:
+            lines.append(f"    {state} --> [*]")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The worker process: takes subtasks of one model, runs the provider, reports. Has no database."""

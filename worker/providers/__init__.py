@@ -1,0 +1,1 @@
+"""How a worker reaches an inference engine: one file per kind of engine."""
