@@ -85,9 +85,7 @@ SUBTASK_MOVES: Mapping[SubtaskState, frozenset[SubtaskState]] = {
 }
 
 
-def sources(
-    moves: Mapping[_State, frozenset[_State]], target: _State
-) -> frozenset[_State]:
+def sources(moves: Mapping[_State, frozenset[_State]], target: _State) -> frozenset[_State]:
     """The states from which `target` may be reached in one move."""
     return frozenset(state for state, targets in moves.items() if target in targets)
 

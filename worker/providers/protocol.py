@@ -32,7 +32,7 @@ class Finish:
     logprobs: JsonValue = None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ProviderError(Exception):
     """The engine failed. `code` is a stable word; `message` is for people."""
 

@@ -1,0 +1,1 @@
+"""Persistence: tables, migrations, and plain functions over a connection."""

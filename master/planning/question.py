@@ -1,0 +1,34 @@
+"""What planning is given: the question, and what is known of the fleet."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+
+from queue_schemas.registry import Registry
+
+
+@dataclass(frozen=True)
+class Question:
+    """A chat request as planning sees it, already validated."""
+
+    model: str
+    """What the client asked for: a model of the registry or a strategy (`millrace/split`)."""
+    messages: tuple[dict[str, JsonValue], ...]
+    parameters: Mapping[str, JsonValue] = field(default_factory=dict)
+    """Every other OpenAI parameter, as it came (temperature, tools, response_format, …)."""
+    task: str | None = None
+    """A front end's background prompt, named by its template header (`title_generation`)."""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What is known of models and workers at the moment of planning."""
+
+    registry: Registry
+    tokens_per_second: Mapping[str, float] = field(default_factory=dict)
+    """Measured completion rate of one slot, by model; absent until something was measured."""
+    free_slots: Mapping[str, int] = field(default_factory=dict)
+    """Slots of live workers that are idle now, by model."""
+    backlog: Mapping[str, int] = field(default_factory=dict)
+    """Subtasks ready, queued or running, by model."""
