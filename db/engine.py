@@ -1,0 +1,59 @@
+"""Connecting to Postgres, plain or Supabase."""
+
+from typing import Any
+
+from pydantic_core import from_json, to_json
+from sqlalchemy import make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+_POOLER_PORT = 6543
+
+
+class DatabaseUrlError(ValueError):
+    """`DATABASE_URL` cannot be used; the message says why."""
+
+
+def parse_url(url: str) -> URL:
+    """Read a `postgresql://` URL as the asyncpg URL that SQLAlchemy wants."""
+    try:
+        parsed = make_url(url)
+    except Exception as error:
+        raise DatabaseUrlError(
+            "DATABASE_URL is not a URL like postgresql://user@host/db"
+        ) from error
+    if parsed.get_backend_name() not in {"postgresql", "postgres"}:
+        raise DatabaseUrlError(f"DATABASE_URL must be postgresql://…, not {parsed.drivername}://")
+    return parsed.set(drivername="postgresql+asyncpg")
+
+
+def create_engine(url: str, *, pool_size: int = 10, name: str = "millrace") -> AsyncEngine:
+    """An engine for one process.
+
+    Behind Supabase's transaction pooler (port 6543) prepared statements cannot be kept, so they
+    are switched off there; the direct or session connection is faster.
+    """
+    parsed = parse_url(url)
+    connect_args: dict[str, Any] = {"server_settings": {"application_name": name}, "timeout": 10}
+    pool: dict[str, Any] = {"pool_size": pool_size, "max_overflow": pool_size, "pool_timeout": 10}
+    if parsed.port == _POOLER_PORT:
+        connect_args["statement_cache_size"] = 0
+        connect_args["prepared_statement_name_func"] = lambda: ""
+        pool = {"poolclass": NullPool}
+    if "sslmode" in parsed.query:
+        connect_args["ssl"] = parsed.query["sslmode"]
+        parsed = parsed.difference_update_query(["sslmode"])
+    return create_async_engine(
+        parsed,
+        connect_args=connect_args,
+        json_serializer=lambda value: to_json(value).decode(),
+        json_deserializer=from_json,
+        pool_pre_ping=False,
+        **pool,
+    )
+
+
+def redacted(url: str) -> str:
+    """The URL as it may be printed."""
+    return make_url(url).render_as_string(hide_password=True)

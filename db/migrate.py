@@ -1,0 +1,78 @@
+"""Bringing a database to the newest schema, from the installed wheel or from a checkout."""
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.models import SCHEMA
+
+_LOCK = 7_421_001  # any number, the same in every replica: only one migrates at a time
+
+
+class MigrationError(RuntimeError):
+    """The database cannot be migrated; the message says why and what to do."""
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", "db:migrations")
+    config.attributes["connection"] = connection
+    return config
+
+
+def head() -> str:
+    """The revision that this release expects."""
+    newest = ScriptDirectory.from_config(_config()).get_current_head()
+    if newest is None:
+        raise MigrationError("this installation carries no migrations; install the wheel again")
+    return newest
+
+
+def _current(connection: Connection) -> str | None:
+    options = {"version_table_schema": SCHEMA}
+    return MigrationContext.configure(connection, opts=options).get_current_revision()
+
+
+def _upgrade(connection: Connection) -> None:
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    current = _current(connection)
+    if current is not None and current not in known:
+        raise MigrationError(
+            f"the database is at revision {current}, which this release does not know; "
+            "install the newer release that migrated it"
+        )
+    _prepare_schemas(connection)
+    command.upgrade(_config(connection), "head")
+
+
+def _prepare_schemas(connection: Connection) -> None:
+    available = connection.scalar(
+        text("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'")
+    )
+    if not available:
+        raise MigrationError(
+            "this Postgres has no pgvector; install it (Debian: postgresql-NN-pgvector) "
+            "or use an image that carries it"
+        )
+    connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+    # Supabase keeps extensions in a schema of that name; on plain Postgres we do as it does.
+    if not connection.scalar(text("SELECT 1 FROM pg_extension WHERE extname = 'vector'")):
+        connection.execute(text("CREATE SCHEMA IF NOT EXISTS extensions"))
+        connection.execute(text("CREATE EXTENSION vector WITH SCHEMA extensions"))
+
+
+async def upgrade(engine: AsyncEngine) -> str:
+    """Migrate to head in one transaction; returns the revision. Safe to call from every replica."""
+    async with engine.begin() as connection:
+        await connection.run_sync(_upgrade)
+    return head()
+
+
+async def current(engine: AsyncEngine) -> str | None:
+    """The revision that the database is at, None if it was never migrated."""
+    async with engine.connect() as connection:
+        return await connection.run_sync(_current)

@@ -1,0 +1,226 @@
+"""Requests: what a client asked, its plan and its answer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping, insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db.models import outbox, requests, sql_list, subtasks
+from queue_schemas.states import (
+    REQUEST_MOVES,
+    SUBTASK_MOVES,
+    RequestState,
+    SubtaskState,
+    sources,
+)
+
+
+@dataclass(frozen=True)
+class LockedRequest:
+    """A request row that this transaction holds."""
+
+    id: UUID
+    tenant: UUID
+    state: RequestState
+    reply_to: str | None
+
+
+async def add(
+    connection: AsyncConnection,
+    request: Mapping[str, Any],
+    subtask_rows: Sequence[Mapping[str, Any]],
+    outbox_rows: Sequence[Mapping[str, Any]],
+) -> None:
+    """Store an accepted request with its subtasks and what is to be published of them."""
+    await connection.execute(insert(requests), [request])
+    await add_subtasks(connection, subtask_rows, outbox_rows)
+
+
+async def add_subtasks(
+    connection: AsyncConnection,
+    subtask_rows: Sequence[Mapping[str, Any]],
+    outbox_rows: Sequence[Mapping[str, Any]],
+) -> None:
+    """Store subtasks, and outbox rows for those that are ready."""
+    await connection.execute(insert(subtasks), subtask_rows)
+    if outbox_rows:
+        await connection.execute(insert(outbox), outbox_rows)
+
+
+async def lock(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, LockedRequest]:
+    """Hold these requests until the transaction ends, always in the same order."""
+    query = (
+        select(requests.c.id, requests.c.tenant_id, requests.c.state, requests.c.reply_to)
+        .where(requests.c.id.in_(ids))
+        .order_by(requests.c.id)
+        .with_for_update()
+    )
+    rows = await connection.execute(query)
+    return {row.id: LockedRequest(row[0], row[1], RequestState(row[2]), row[3]) for row in rows}
+
+
+_BEGIN = {
+    state: text(f"""
+        UPDATE millrace.requests
+           SET state = '{state}', started_at = coalesce(started_at, now())
+         WHERE id = ANY(:ids) AND state IN ({sql_list(sources(REQUEST_MOVES, state))})
+    """)
+    for state in (RequestState.PLANNING, RequestState.RUNNING)
+}
+
+
+async def begin(connection: AsyncConnection, ids: Sequence[UUID], state: RequestState) -> None:
+    """Move requests to `planning` or `running`, where they are not further already."""
+    if ids:
+        await connection.execute(_BEGIN[state], {"ids": list(ids)})
+
+
+_FINISH = {
+    state: text(f"""
+        UPDATE millrace.requests
+           SET state = '{state}', answer = CAST(:answer AS text),
+               finish_reason = CAST(:finish_reason AS text), error = CAST(:error AS jsonb),
+               started_at = coalesce(started_at, now()), finished_at = now()
+         WHERE id = :id AND state IN ({sql_list(sources(REQUEST_MOVES, state))})
+    """)
+    for state in (
+        RequestState.COMPLETED,
+        RequestState.FAILED,
+        RequestState.CANCELLED,
+        RequestState.EXPIRED,
+    )
+}
+
+
+async def finish(
+    connection: AsyncConnection,
+    request: UUID,
+    state: RequestState,
+    *,
+    answer: str | None = None,
+    finish_reason: str | None = None,
+    error: str | None = None,
+) -> bool:
+    """Give a request its one terminal state. False: it has one already. `error` is JSON."""
+    values = {"id": request, "answer": answer, "finish_reason": finish_reason, "error": error}
+    return (await connection.execute(_FINISH[state], values)).rowcount == 1
+
+
+_COMPLETE = text(f"""
+    UPDATE millrace.requests q
+       SET state = 'completed', answer = r.answer, finish_reason = r.finish_reason,
+           error = r.error, started_at = coalesce(q.started_at, now()), finished_at = now()
+      FROM unnest(CAST(:ids AS uuid[]), CAST(:answers AS text[]), CAST(:reasons AS text[]),
+                  CAST(:errors AS jsonb[])) AS r(id, answer, finish_reason, error)
+     WHERE q.id = r.id
+       AND q.state IN ({sql_list(sources(REQUEST_MOVES, RequestState.COMPLETED))})
+""")
+
+
+async def complete(
+    connection: AsyncConnection, answers: Sequence[tuple[UUID, str, str, str | None]]
+) -> None:
+    """Complete many requests that this transaction holds: (id, answer, finish reason, error)."""
+    ids, texts, reasons, errors = zip(*answers, strict=True)
+    values = {"ids": ids, "answers": texts, "reasons": reasons, "errors": errors}
+    await connection.execute(_COMPLETE, {name: list(value) for name, value in values.items()})
+
+
+_DROP_SUBTASKS = text(f"""
+    UPDATE millrace.subtasks SET state = 'cancelled', finished_at = now(), lease_until = NULL
+     WHERE request_id = :request
+       AND state IN ({sql_list(sources(SUBTASK_MOVES, SubtaskState.CANCELLED))})
+    RETURNING id
+""")
+_DROP_OUTBOX = text("""
+    DELETE FROM millrace.outbox o USING millrace.subtasks s
+     WHERE o.subtask_id = s.id AND s.request_id = :request
+""")
+
+
+async def drop_subtasks(connection: AsyncConnection, request: UUID) -> list[UUID]:
+    """Cancel whatever of a request is still open; returns the subtasks that workers must drop."""
+    dropped = list((await connection.execute(_DROP_SUBTASKS, {"request": request})).scalars())
+    await connection.execute(_DROP_OUTBOX, {"request": request})
+    return dropped
+
+
+async def overdue(connection: AsyncConnection, limit: int) -> list[LockedRequest]:
+    """Open requests past their deadline, held; those that another replica holds are left out."""
+    query = (
+        select(requests.c.id, requests.c.tenant_id, requests.c.state, requests.c.reply_to)
+        .where(requests.c.finished_at.is_(None), requests.c.deadline_at < text("now()"))
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    rows = await connection.execute(query)
+    return [LockedRequest(row[0], row[1], RequestState(row[2]), row[3]) for row in rows]
+
+
+@dataclass(frozen=True)
+class StoredRequest:
+    """A whole request row."""
+
+    id: UUID
+    tenant: UUID
+    end_user: str | None
+    model: str
+    state: RequestState
+    question: dict[str, Any]
+    plan: dict[str, Any]
+    seed: int
+    reply_to: str | None
+    answer: str | None
+    finish_reason: str | None
+    error: dict[str, Any] | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    deadline_at: datetime
+
+
+_WHOLE = (
+    requests.c.id,
+    requests.c.tenant_id.label("tenant"),
+    requests.c.end_user,
+    requests.c.model,
+    requests.c.state,
+    requests.c.question,
+    requests.c.plan,
+    requests.c.seed,
+    requests.c.reply_to,
+    requests.c.answer,
+    requests.c.finish_reason,
+    requests.c.error,
+    requests.c.created_at,
+    requests.c.started_at,
+    requests.c.finished_at,
+    requests.c.deadline_at,
+)
+
+
+def _stored(row: RowMapping) -> StoredRequest:
+    return StoredRequest(**{**row, "state": RequestState(row["state"])})
+
+
+async def load(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, StoredRequest]:
+    """Whole requests by id; for the master's own work, not for a client's question."""
+    rows = await connection.execute(select(*_WHOLE).where(requests.c.id.in_(ids)))
+    return {row["id"]: _stored(row) for row in rows.mappings()}
+
+
+async def find(connection: AsyncConnection, request: UUID, tenant: UUID) -> StoredRequest | None:
+    """A request as its owner may see it; None also when it belongs to somebody else."""
+    query = select(*_WHOLE).where(requests.c.id == request, requests.c.tenant_id == tenant)
+    row = (await connection.execute(query)).mappings().one_or_none()
+    return _stored(row) if row else None
+
+
+async def store_plan(connection: AsyncConnection, request: UUID, plan: Mapping[str, Any]) -> None:
+    """Replace the plan, after its plan step was expanded."""
+    query = update(requests).where(requests.c.id == request).values(plan=plan)
+    await connection.execute(query)

@@ -1,0 +1,423 @@
+"""Subtasks: every move is a conditional update whose guard comes from the move table.
+
+A call that moves no row is not an error: somebody was faster, and the caller says what that means.
+Batches travel as arrays, so that a hundred results cost one statement.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from pydantic_core import to_json
+from sqlalchemy import func, select, text
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db.models import attempts, outbox, sql_list, subtasks
+from queue_schemas.messages import Completed, Failed, RunningSubtask, Started
+from queue_schemas.states import SUBTASK_MOVES, SubtaskState, sources
+
+
+def _from(target: SubtaskState) -> str:
+    return sql_list(sources(SUBTASK_MOVES, target))
+
+
+@dataclass(frozen=True)
+class StoredSubtask:
+    """What the master decides by. Texts are loaded apart, and only where they are needed."""
+
+    id: UUID
+    request: UUID
+    step: str
+    kind: str
+    model: str
+    depends_on: Sequence[str]
+    state: SubtaskState
+    attempt: int
+    losses: int
+    execution: UUID | None
+
+
+_DECIDING = (
+    subtasks.c.id,
+    subtasks.c.request_id.label("request"),
+    subtasks.c.step,
+    subtasks.c.kind,
+    subtasks.c.model,
+    subtasks.c.depends_on,
+    subtasks.c.state,
+    subtasks.c.attempt,
+    subtasks.c.losses,
+    subtasks.c.execution,
+)
+
+
+async def of_requests(
+    connection: AsyncConnection, requests: Sequence[UUID]
+) -> dict[UUID, list[StoredSubtask]]:
+    """All subtasks of these requests, by request, in the order they were stored."""
+    query = (
+        select(*_DECIDING)
+        .where(subtasks.c.request_id.in_(requests))
+        .order_by(subtasks.c.created_at, subtasks.c.step)
+    )
+    found: dict[UUID, list[StoredSubtask]] = {request: [] for request in requests}
+    for row in (await connection.execute(query)).mappings():
+        subtask = StoredSubtask(**{**row, "state": SubtaskState(row["state"])})
+        found[subtask.request].append(subtask)
+    return found
+
+
+async def texts(connection: AsyncConnection, request: UUID) -> dict[str, str | None]:
+    """The text of every step of a request that has one, by step."""
+    query = select(subtasks.c.step, subtasks.c.text).where(subtasks.c.request_id == request)
+    return {row.step: row.text for row in await connection.execute(query)}
+
+
+async def details(connection: AsyncConnection, request: UUID) -> list[dict[str, Any]]:
+    """Whole rows of a request's subtasks, for its record."""
+    query = (
+        select(subtasks)
+        .where(subtasks.c.request_id == request)
+        .order_by(subtasks.c.created_at, subtasks.c.step)
+    )
+    return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def spent(connection: AsyncConnection, request: UUID) -> tuple[int, int]:
+    """Prompt and completion tokens of all executions of a request, counted or not."""
+    query = (
+        select(
+            func.coalesce(func.sum(attempts.c.prompt_tokens), 0),
+            func.coalesce(func.sum(attempts.c.completion_tokens), 0),
+        )
+        .join(subtasks, subtasks.c.id == attempts.c.subtask_id)
+        .where(subtasks.c.request_id == request)
+    )
+    row = (await connection.execute(query)).one()
+    return int(row[0]), int(row[1])
+
+
+async def ledger(connection: AsyncConnection, request: UUID) -> list[dict[str, Any]]:
+    """Every execution of a request that ended, counted or not."""
+    query = (
+        select(attempts)
+        .join(subtasks, subtasks.c.id == attempts.c.subtask_id)
+        .where(subtasks.c.request_id == request)
+        .order_by(attempts.c.finished_at)
+    )
+    return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+
+_MARK_QUEUED = text(f"""
+    WITH confirmed AS (
+        SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[])) AS c(id, attempt)
+    ), sent AS (
+        DELETE FROM millrace.outbox o USING confirmed c
+         WHERE o.subtask_id = c.id AND o.attempt = c.attempt
+    )
+    UPDATE millrace.subtasks s SET state = 'queued', queued_at = now()
+      FROM confirmed c
+     WHERE s.id = c.id AND s.attempt = c.attempt AND s.state IN ({_from(SubtaskState.QUEUED)})
+""")
+
+
+async def mark_queued(connection: AsyncConnection, sent: Sequence[tuple[UUID, int]]) -> None:
+    """The broker confirmed these (subtask, attempt) pairs: their outbox rows go."""
+    values = {"ids": [pair[0] for pair in sent], "attempts": [pair[1] for pair in sent]}
+    await connection.execute(_MARK_QUEUED, values)
+
+
+# A later delivery of the same attempt takes over from an earlier one; between equals the first
+# claim stands until its lease is over.
+_CLAIM = text(f"""
+    UPDATE millrace.subtasks s
+       SET state = 'running', execution = c.execution, delivery = c.delivery, worker = c.worker,
+           lease_until = now() + make_interval(secs => :lease),
+           started_at = now()
+      FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[]), CAST(:executions AS uuid[]),
+                  CAST(:deliveries AS integer[]), CAST(:workers AS text[]))
+           AS c(id, attempt, execution, delivery, worker)
+     WHERE s.id = c.id AND s.attempt = c.attempt AND s.state IN ({_from(SubtaskState.RUNNING)})
+       AND (s.state <> 'running' OR s.delivery < c.delivery OR s.lease_until < now())
+    RETURNING s.id, s.request_id, s.kind
+""")
+
+
+async def claim(
+    connection: AsyncConnection, starts: Sequence[Started], lease_seconds: float
+) -> list[tuple[UUID, UUID, str]]:
+    """Give executions their lease; returns (subtask, request, kind) of those that got it."""
+    values = {
+        "ids": [s.subtask for s in starts],
+        "attempts": [s.attempt for s in starts],
+        "executions": [s.execution for s in starts],
+        "deliveries": [s.delivery for s in starts],
+        "workers": [s.worker for s in starts],
+        "lease": lease_seconds,
+    }
+    return [(row[0], row[1], row[2]) for row in await connection.execute(_CLAIM, values)]
+
+
+async def outrun(connection: AsyncConnection, starts: Sequence[Started]) -> list[Started]:
+    """Of executions that got no lease: those that work in vain and must stop.
+
+    An execution whose own result was applied before its Started arrived is not among them.
+    """
+    query = select(subtasks.c.id, subtasks.c.execution).where(
+        subtasks.c.id.in_([start.subtask for start in starts])
+    )
+    holders = {row.id: row.execution for row in await connection.execute(query)}
+    return [start for start in starts if holders.get(start.subtask) != start.execution]
+
+
+_RENEW = text("""
+    UPDATE millrace.subtasks s SET lease_until = now() + make_interval(secs => :lease)
+      FROM unnest(CAST(:ids AS uuid[]), CAST(:executions AS uuid[])) AS r(id, execution)
+     WHERE s.id = r.id AND s.execution = r.execution AND s.state = 'running'
+""")
+
+
+async def renew(
+    connection: AsyncConnection, running: Sequence[RunningSubtask], lease_seconds: float
+) -> None:
+    """A heartbeat named these executions: they keep their lease."""
+    values = {
+        "ids": [line.subtask for line in running],
+        "executions": [line.execution for line in running],
+        "lease": lease_seconds,
+    }
+    await connection.execute(_RENEW, values)
+
+
+_SUCCEED = text(f"""
+    UPDATE millrace.subtasks s
+       SET state = 'succeeded', text = r.text, reasoning = nullif(r.reasoning, ''),
+           tool_calls = r.tool_calls, logprobs = r.logprobs, finish_reason = r.finish_reason,
+           execution = r.execution, worker = r.worker, first_token_seconds = r.first_token,
+           started_at = coalesce(s.started_at, now()), lease_until = NULL, finished_at = now()
+      FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[]), CAST(:executions AS uuid[]),
+                  CAST(:workers AS text[]), CAST(:texts AS text[]), CAST(:reasonings AS text[]),
+                  CAST(:tool_calls AS jsonb[]), CAST(:logprobs AS jsonb[]),
+                  CAST(:finish_reasons AS text[]), CAST(:first_tokens AS double precision[]))
+           AS r(id, attempt, execution, worker, text, reasoning, tool_calls, logprobs,
+                finish_reason, first_token)
+     WHERE s.id = r.id AND s.attempt = r.attempt AND s.state IN ({_from(SubtaskState.SUCCEEDED)})
+       AND (s.execution IS NULL OR s.execution = r.execution OR s.state <> 'running')
+    RETURNING s.id
+""")
+
+
+async def succeed(connection: AsyncConnection, results: Sequence[Completed]) -> set[UUID]:
+    """Apply results; returns the subtasks that moved. The others were superseded or ended."""
+    values = {
+        "ids": [r.subtask for r in results],
+        "attempts": [r.attempt for r in results],
+        "executions": [r.execution for r in results],
+        "workers": [r.worker for r in results],
+        "texts": [r.text for r in results],
+        "reasonings": [r.reasoning for r in results],
+        "tool_calls": [_json(r.tool_calls or None) for r in results],
+        "logprobs": [_json(r.logprobs) for r in results],
+        "finish_reasons": [r.finish_reason for r in results],
+        "first_tokens": [r.usage.first_token_seconds for r in results],
+    }
+    return set((await connection.execute(_SUCCEED, values)).scalars())
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else to_json(value).decode()
+
+
+_AGAIN = text(f"""
+    UPDATE millrace.subtasks s
+       SET state = 'ready', attempt = s.attempt + 1, losses = s.losses + :lost,
+           shown = coalesce(CAST(:shown AS text), s.shown),
+           execution = NULL, delivery = NULL, lease_until = NULL, queued_at = NULL,
+           started_at = NULL, ready_at = now(), error = CAST(:error AS jsonb)
+     WHERE s.id = :id AND s.attempt = :attempt AND s.state IN ({_from(SubtaskState.READY)})
+       AND (CAST(:execution AS uuid) IS NULL OR s.execution IS NULL
+            OR s.execution = CAST(:execution AS uuid))
+    RETURNING s.tenant_id, s.model
+""")
+_FORGET_OUTBOX = text("DELETE FROM millrace.outbox WHERE subtask_id = :id AND attempt = :attempt")
+
+
+async def again(
+    connection: AsyncConnection,
+    subtask: UUID,
+    attempt: int,
+    *,
+    execution: UUID | None = None,
+    delay_seconds: float = 0.0,
+    error: str | None = None,
+    lost: bool = False,
+    shown: str | None = None,
+) -> bool:
+    """Prepare the next attempt, with its outbox row. False: somebody was faster."""
+    values = {
+        "id": subtask,
+        "attempt": attempt,
+        "execution": execution,
+        "error": error,
+        "lost": int(lost),
+        "shown": shown,
+    }
+    row = (await connection.execute(_AGAIN, values)).one_or_none()
+    if row is None:
+        return False
+    await connection.execute(_FORGET_OUTBOX, {"id": subtask, "attempt": attempt})
+    await _enqueue(connection, row.tenant_id, subtask, attempt + 1, row.model, delay_seconds)
+    return True
+
+
+async def _enqueue(
+    connection: AsyncConnection,
+    tenant: UUID,
+    subtask: UUID,
+    attempt: int,
+    model: str,
+    delay_seconds: float = 0.0,
+) -> None:
+    row = {
+        "tenant_id": tenant,
+        "subtask_id": subtask,
+        "attempt": attempt,
+        "model": model,
+        "available_at": text(f"now() + make_interval(secs => {float(delay_seconds)})"),
+    }
+    await connection.execute(upsert(outbox).values(row).on_conflict_do_nothing())
+
+
+_UNBLOCK = text("""
+    UPDATE millrace.subtasks SET state = 'ready', ready_at = now()
+     WHERE id = :id AND state = 'blocked' RETURNING tenant_id, model
+""")
+
+
+async def unblock(connection: AsyncConnection, subtask: UUID) -> bool:
+    """Make a blocked subtask ready, with its outbox row."""
+    row = (await connection.execute(_UNBLOCK, {"id": subtask})).one_or_none()
+    if row is None:
+        return False
+    await _enqueue(connection, row.tenant_id, subtask, 1, row.model)
+    return True
+
+
+_END = {
+    state: text(f"""
+        UPDATE millrace.subtasks s
+           SET state = '{state}', error = CAST(:error AS jsonb), lease_until = NULL,
+               text = nullif(CAST(:text AS text), ''), finished_at = now()
+         WHERE s.id = :id AND s.attempt = :attempt AND s.state IN ({_from(state)})
+           AND (CAST(:execution AS uuid) IS NULL OR s.execution IS NULL
+                OR s.execution = CAST(:execution AS uuid))
+    """)
+    for state in (SubtaskState.FAILED, SubtaskState.DEAD, SubtaskState.SKIPPED)
+}
+
+
+async def end(
+    connection: AsyncConnection,
+    subtask: UUID,
+    attempt: int,
+    state: SubtaskState,
+    *,
+    error: str | None,
+    execution: UUID | None = None,
+    text: str = "",
+) -> bool:
+    """End a subtask without a whole text: failed, dead or skipped. `error` is JSON."""
+    values = {
+        "id": subtask,
+        "attempt": attempt,
+        "error": error,
+        "execution": execution,
+        "text": text,
+    }
+    moved = (await connection.execute(_END[state], values)).rowcount == 1
+    if moved:
+        await connection.execute(_FORGET_OUTBOX, {"id": subtask, "attempt": attempt})
+    return moved
+
+
+async def record(
+    connection: AsyncConnection,
+    results: Iterable[tuple[Completed | Failed, UUID, str]],
+    applied: set[UUID],
+) -> None:
+    """Enter (result, tenant, model) into the ledger, whether it counted or not."""
+    rows = [
+        {
+            "subtask_id": r.subtask,
+            "attempt": r.attempt,
+            "execution": r.execution,
+            "tenant_id": tenant,
+            "model": model,
+            "worker": r.worker,
+            "outcome": r.status if isinstance(r, Completed) else r.code,
+            "applied": r.execution in applied,
+            "error": None if isinstance(r, Completed) else _error(r),
+            "prompt_tokens": r.usage.prompt_tokens,
+            "completion_tokens": r.usage.completion_tokens,
+            "estimated": r.usage.estimated,
+            "engine_seconds": r.usage.engine_seconds,
+            "load_seconds": r.usage.load_seconds,
+            "first_token_seconds": r.usage.first_token_seconds,
+        }
+        for r, tenant, model in results
+    ]
+    if rows:
+        await connection.execute(upsert(attempts).on_conflict_do_nothing(), rows)
+
+
+def _error(failed: Failed) -> dict[str, str]:
+    return {"kind": failed.kind, "code": failed.code, "message": failed.message}
+
+
+_EXPIRED = text("""
+    SELECT s.id, s.request_id, s.attempt, s.losses, s.execution, s.worker
+      FROM millrace.subtasks s
+     WHERE s.state = 'running' AND s.lease_until < now()
+     ORDER BY s.lease_until LIMIT :limit
+""")
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A running subtask that no heartbeat vouches for."""
+
+    id: UUID
+    request_id: UUID
+    attempt: int
+    losses: int
+    execution: UUID
+    worker: str
+
+
+async def expired_leases(connection: AsyncConnection, limit: int) -> list[Lost]:
+    """The subtasks whose lease is over, longest first."""
+    rows = await connection.execute(_EXPIRED, {"limit": limit})
+    return [Lost(*row) for row in rows]
+
+
+_FORGOTTEN = text("""
+    WITH lost AS (
+        UPDATE millrace.subtasks s SET queued_at = now()
+         WHERE s.model = :model AND s.state = 'queued'
+           AND s.queued_at < now() - make_interval(secs => :age)
+        RETURNING s.id, s.tenant_id, s.attempt, s.model
+    )
+    INSERT INTO millrace.outbox (tenant_id, subtask_id, attempt, model)
+    SELECT tenant_id, id, attempt, model FROM lost
+    ON CONFLICT DO NOTHING RETURNING subtask_id
+""")
+
+
+async def republish_forgotten(
+    connection: AsyncConnection, model: str, age_seconds: float
+) -> list[UUID]:
+    """Queue again what was confirmed long ago although the broker's queue is empty now."""
+    values = {"model": model, "age": age_seconds}
+    return list((await connection.execute(_FORGOTTEN, values)).scalars())

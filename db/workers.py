@@ -1,0 +1,87 @@
+"""Workers as their heartbeats describe them, and what can be known of the fleet from the tables."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from queue_schemas.messages import Heartbeat
+
+_SEEN = text("""
+    INSERT INTO millrace.workers AS w
+           (name, model, provider, slots, running, host, pid, release, draining, stopped_at)
+    VALUES (:name, :model, :provider, :slots, :running, :host, :pid, :release, :draining,
+            CASE WHEN :stopped THEN now() END)
+    ON CONFLICT (name) DO UPDATE
+       SET model = excluded.model, provider = excluded.provider, slots = excluded.slots,
+           running = excluded.running, host = excluded.host, pid = excluded.pid,
+           release = excluded.release, draining = excluded.draining,
+           stopped_at = excluded.stopped_at, last_seen_at = now()
+""")
+
+
+async def see(connection: AsyncConnection, beats: Sequence[Heartbeat]) -> None:
+    """Store what the heartbeats say."""
+    rows = [
+        {
+            **beat.model_dump(
+                include={"model", "provider", "slots", "host", "pid", "release", "draining"}
+            ),
+            "name": beat.worker,
+            "running": len(beat.running),
+            "stopped": beat.stopped,
+        }
+        for beat in beats
+    ]
+    await connection.execute(_SEEN, rows)
+
+
+_LIVE = text("""
+    SELECT name, model, provider, slots, running, host, pid, release, draining,
+           extract(epoch FROM now() - started_at)::float8 AS up_seconds,
+           extract(epoch FROM now() - last_seen_at)::float8 AS last_seen_seconds
+      FROM millrace.workers
+     WHERE stopped_at IS NULL AND last_seen_at > now() - make_interval(secs => :within)
+     ORDER BY model, name
+""")
+
+
+async def live(connection: AsyncConnection, within_seconds: float) -> list[dict[str, Any]]:
+    """Workers heard of lately that have not said goodbye."""
+    rows = await connection.execute(_LIVE, {"within": within_seconds})
+    return [dict(row) for row in rows.mappings()]
+
+
+@dataclass(frozen=True)
+class ModelLoad:
+    """What the tables say about one model."""
+
+    ready: int = 0
+    queued: int = 0
+    running: int = 0
+    tokens_per_second: float | None = None
+
+
+_LOADS = text("""
+    SELECT model, count(*) FILTER (WHERE state = 'ready'), count(*) FILTER (WHERE state = 'queued'),
+           count(*) FILTER (WHERE state = 'running')
+      FROM millrace.subtasks WHERE finished_at IS NULL GROUP BY model
+""")
+# Ten minutes and at least a few tokens: one lucky answer of two words is no rate.
+_RATES = text("""
+    SELECT model, sum(completion_tokens) / nullif(sum(engine_seconds - load_seconds), 0)
+      FROM millrace.attempts
+     WHERE finished_at > now() - interval '10 minutes' AND outcome = 'completed'
+     GROUP BY model HAVING sum(completion_tokens) >= 64
+""")
+
+
+async def loads(connection: AsyncConnection) -> dict[str, ModelLoad]:
+    """Backlog and measured completion rate by model."""
+    rates = {row[0]: row[1] for row in await connection.execute(_RATES)}
+    loads = {row[0]: ModelLoad(row[1], row[2], row[3]) for row in await connection.execute(_LOADS)}
+    for model, rate in rates.items():
+        loads[model] = replace(loads.get(model, ModelLoad()), tokens_per_second=rate)
+    return loads

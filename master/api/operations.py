@@ -1,0 +1,136 @@
+"""Models, workers, queues, health and metrics."""
+
+import asyncio
+import time
+from typing import Any
+
+from fastapi import APIRouter
+from sqlalchemy import text
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from db.workers import ModelLoad
+from master import metrics
+from master.api import openai_shapes
+from master.api.documents import failures
+from master.api.state import ring, running
+from master.planning.strategies import model_names
+from master.running import Running
+from queue_schemas import topology
+from queue_schemas.registry import RESERVED_PREFIX
+
+router = APIRouter()
+
+_READY_SECONDS = 3.0
+_PROTECTED = failures(400, 401, 503)
+
+
+@router.get("/v1/models", responses=_PROTECTED, tags=["OpenAI"])
+async def list_models(request: Request) -> dict[str, Any]:
+    """The models and strategies that a chat may name."""
+    await ring(request).tenant_of(request.headers, time.monotonic())
+    made = int(request.app.state.started)
+    names = model_names(running(request).registry())
+    return openai_shapes.model_list(
+        openai_shapes.model_entry(
+            name, made, owner="millrace" if name.startswith(RESERVED_PREFIX) else "engine"
+        )
+        for name in names
+    )
+
+
+@router.get("/v1/workers", responses=_PROTECTED, tags=["Millrace"])
+async def list_workers(request: Request) -> dict[str, Any]:
+    """The workers that were heard of lately."""
+    await ring(request).tenant_of(request.headers, time.monotonic())
+    workers = [
+        {
+            "name": worker["name"],
+            "model": worker["model"],
+            "provider": worker["provider"],
+            "slots": worker["slots"],
+            "running": worker["running"],
+            "state": "draining" if worker["draining"] else "live",
+            "up_seconds": worker["up_seconds"],
+            "last_seen_seconds": worker["last_seen_seconds"],
+            "host": worker["host"],
+            "release": worker["release"],
+        }
+        for worker in running(request).view.workers
+    ]
+    return {"object": "list", "data": workers}
+
+
+@router.get("/v1/queues", responses=_PROTECTED, tags=["Millrace"])
+async def list_queues(request: Request) -> dict[str, Any]:
+    """Each model's queue at the broker, and what the database says about it."""
+    await ring(request).tenant_of(request.headers, time.monotonic())
+    master = running(request)
+    queues = []
+    for model in master.registry().chat_models():
+        name = topology.subtasks(model.slug).name
+        depth = await master.bus.depth(name)
+        load = master.view.loads.get(model.name, ModelLoad())
+        queues.append(
+            {
+                "model": model.name,
+                "queue": name,
+                "ready": depth.ready if depth else None,
+                "consumers": depth.consumers if depth else None,
+                "db_ready": load.ready,
+                "db_queued": load.queued,
+                "db_running": load.running,
+            }
+        )
+    return {"object": "list", "data": queues}
+
+
+@router.get("/health", tags=["Operations"])
+async def health() -> dict[str, str]:
+    """The process runs."""
+    return {"status": "ok"}
+
+
+@router.get("/ready", responses=failures(503), tags=["Operations"])
+async def ready(request: Request) -> Response:
+    """Whether this replica should get requests: database and broker answer, and it stays up."""
+    master = running(request)
+    checks = dict(
+        zip(
+            ("database", "broker"),
+            await asyncio.gather(_database(master), _broker(master)),
+            strict=True,
+        )
+    )
+    if master.draining:
+        checks["replica"] = "draining"
+    good = all(value == "ok" for value in checks.values())
+    return JSONResponse(
+        {"status": "ready" if good else "not_ready", "checks": checks},
+        status_code=200 if good else 503,
+    )
+
+
+async def _database(master: Running) -> str:
+    try:
+        async with asyncio.timeout(_READY_SECONDS), master.engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+    except Exception as error:  # whatever it is, it is why this replica is not ready
+        return f"{type(error).__name__}: the database does not answer"
+    return "ok"
+
+
+async def _broker(master: Running) -> str:
+    try:
+        async with asyncio.timeout(_READY_SECONDS):
+            depth = await master.bus.depth(topology.RESULTS.name)
+    except Exception as error:  # as above
+        return f"{type(error).__name__}: the broker does not answer"
+    return "ok" if depth else "the queue `results` is missing"
+
+
+@router.get("/metrics", tags=["Operations"], response_class=Response)
+async def show_metrics(request: Request) -> Response:
+    """Prometheus metrics of this replica."""
+    master = running(request)
+    return Response(metrics.render(master.view, len(master.streams)), media_type=metrics.MEDIA_TYPE)

@@ -1,0 +1,18 @@
+"""What a route finds in its application."""
+
+from starlette.requests import Request
+
+from master.api.auth import KeyRing
+from master.running import Running
+
+
+def running(request: Request) -> Running:
+    """The master that serves this request."""
+    master: Running = request.app.state.running
+    return master
+
+
+def ring(request: Request) -> KeyRing:
+    """The key look-up of this master."""
+    keys: KeyRing = request.app.state.ring
+    return keys

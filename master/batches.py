@@ -1,0 +1,93 @@
+"""Group commit: what arrives while one batch is being written becomes the next batch.
+
+There is no waiting time: a lone item is written at once, and under load a hundred share one
+transaction.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+import structlog
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+_LONGEST_PAUSE_SECONDS = 5.0
+_TRANSACTION_CONFLICTS = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether the database is away or asks for another try, so that waiting helps."""
+    if isinstance(error, OSError | TimeoutError | OperationalError | InterfaceError):
+        return True
+    if isinstance(error, DBAPIError):
+        code = getattr(error.orig, "sqlstate", None)
+        return error.connection_invalidated or code in _TRANSACTION_CONFLICTS
+    return False
+
+
+class Batches(Generic[T]):
+    """Feeds `write` with lists of what was put, one list at a time, in order.
+
+    An outage is waited out, with everything kept. An item that makes `write` fail for another
+    reason is handed to `refuse` alone, so that its neighbours are not lost with it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        write: Callable[[list[T]], Awaitable[None]],
+        refuse: Callable[[T], Awaitable[None]],
+        *,
+        limit: int = 200,
+    ) -> None:
+        self._name = name
+        self._write = write
+        self._refuse = refuse
+        self._limit = limit
+        self._queue: asyncio.Queue[T] = asyncio.Queue()
+
+    def put(self, item: T) -> None:
+        """Add an item; returns at once."""
+        self._queue.put_nowait(item)
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            batch = [await self._queue.get()]
+            while len(batch) < self._limit and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            await self._settle(batch)
+            for _ in batch:
+                self._queue.task_done()
+
+    async def drain(self) -> None:
+        """Wait until everything that was put is written."""
+        await self._queue.join()
+
+    async def _settle(self, batch: list[T]) -> None:
+        pause = 0.05
+        while True:
+            try:
+                await self._write(batch)
+            except Exception as error:
+                if not is_outage(error):
+                    await self._one_by_one(batch, error)
+                    return
+                log.warning("batch.outage", batch=self._name, size=len(batch), error=str(error))
+                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            else:
+                return
+
+    async def _one_by_one(self, batch: list[T], error: Exception) -> None:
+        if len(batch) == 1:
+            log.error("batch.refused", batch=self._name, exc_info=error)
+            await self._refuse(batch[0])
+            return
+        for item in batch:
+            await self._settle([item])

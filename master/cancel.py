@@ -1,0 +1,70 @@
+"""Ending a request early: the terminal state first, then everybody is told to stop."""
+
+from uuid import UUID
+
+from pydantic_core import to_json
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from bus.protocol import Bus
+from db import requests
+from db.requests import LockedRequest
+from master.announce import announce, broadcast, notify
+from master.ending import Ending
+from master.streams import Streams
+from queue_schemas.messages import Cancel
+from queue_schemas.states import RequestState
+
+CANCELLED = Ending(
+    RequestState.CANCELLED, error={"code": "cancelled", "message": "the client cancelled it"}
+)
+EXPIRED = Ending(
+    RequestState.EXPIRED, error={"code": "deadline_exceeded", "message": "it took too long"}
+)
+
+
+async def end_early(
+    connection: AsyncConnection, locked: LockedRequest, how: Ending
+) -> list[UUID] | None:
+    """Write the terminal state; returns the subtasks to stop, None if it had ended before."""
+    error = to_json(how.error).decode()
+    if not await requests.finish(connection, locked.id, how.state, error=error):
+        return None
+    return await requests.drop_subtasks(connection, locked.id)
+
+
+async def tell_stopped(
+    bus: Bus,
+    streams: Streams,
+    key: bytes | None,
+    locked: LockedRequest,
+    how: Ending,
+    dropped: list[UUID],
+) -> None:
+    """After the commit: stop the workers, end the stream, tell the watchers."""
+    if dropped:
+        await broadcast(bus, Cancel(subtasks=tuple(dropped)), key)
+    if streams.has(locked.id):
+        streams.end(locked.id, how)
+    elif locked.reply_to:
+        await notify(bus, locked.reply_to, locked.id, key)
+    await announce(bus, f"request.{how.state}", tenant=locked.tenant, request=locked.id)
+
+
+async def cancel(
+    engine: AsyncEngine,
+    bus: Bus,
+    streams: Streams,
+    key: bytes | None,
+    request: UUID,
+    tenant: UUID,
+) -> bool:
+    """Cancel a request of this tenant. False: there is none, or it had ended."""
+    async with engine.begin() as connection:
+        locked = (await requests.lock(connection, [request])).get(request)
+        if locked is None or locked.tenant != tenant:
+            return False
+        dropped = await end_early(connection, locked, CANCELLED)
+    if dropped is None:
+        return False
+    await tell_stopped(bus, streams, key, locked, CANCELLED, dropped)
+    return True

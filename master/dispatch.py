@@ -1,0 +1,242 @@
+"""Dispatch: from the outbox to the queues.
+
+A subtask that finds room in its model's window is published on the request's own path; all others
+wait in the outbox and are released in order as the window empties. The outbox row goes only after
+the broker's confirm, so a crash anywhere leaves a duplicate at worst, never a loss.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from bus.protocol import Bus, BusError
+from db import outbox, requests, subtasks
+from db.outbox import Due
+from db.requests import StoredRequest
+from master.batches import Batches, is_outage
+from master.fleet import FleetView
+from master.planning.compose import messages_for
+from master.planning.plan import Plan, Step
+from queue_schemas import topology
+from queue_schemas.codec import encode
+from queue_schemas.messages import SubtaskRequest
+from queue_schemas.registry import ProviderName
+
+log = structlog.get_logger(__name__)
+
+HOLD_SECONDS = 10.0
+"""How long a taken row is left alone; longer than a publish may take."""
+_LONGEST_POSTPONE_SECONDS = 30.0
+_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Unsendable:
+    """An attempt that can never be published, with the reason."""
+
+    request: UUID
+    subtask: UUID
+    attempt: int
+    reason: str
+
+
+class Dispatcher:
+    """Publishes ready subtasks of this replica's requests and of the common outbox."""
+
+    def __init__(
+        self, engine: AsyncEngine, bus: Bus, view: FleetView, signing_key: bytes | None
+    ) -> None:
+        self._engine = engine
+        self._bus = bus
+        self._view = view
+        self._key = signing_key
+        self._due = asyncio.Event()
+        self._publishing: set[asyncio.Task[None]] = set()
+        self.confirmed: Batches[tuple[UUID, int]] = Batches(
+            "confirmed", self._mark_queued, self._leave_in_outbox, limit=500
+        )
+
+    def nudge(self) -> None:
+        """The outbox has something new; do not wait for the next look."""
+        self._due.set()
+
+    def has_room(self, models: Iterable[str]) -> bool:
+        """Whether all these subtasks may be published at once, before anything that waits."""
+        wanted: dict[str, int] = {}
+        for name in models:
+            wanted[name] = wanted.get(name, 0) + 1
+        registry = self._view.registry()
+        for name, number in wanted.items():
+            model = registry.get(name)
+            load = self._view.loads.get(name)
+            waiting = load.ready if load else 0
+            if model is None or waiting or self._view.room(model) < number:
+                return False
+        return True
+
+    def publish_soon(self, calls: Iterable[SubtaskRequest]) -> None:
+        """Publish without making the caller wait; failures leave the row in the outbox."""
+        for call in calls:
+            self._view.count_published(call.model)
+            task = asyncio.create_task(self._publish(call, tries=1))
+            self._publishing.add(task)
+            task.add_done_callback(self._publishing.discard)
+
+    async def run(self, every_seconds: float) -> None:
+        """Release what is due until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.confirmed.run())
+            while True:
+                try:
+                    busy = await self._release()
+                except Exception as error:
+                    if not is_outage(error):
+                        log.error("dispatch.failed", exc_info=error)
+                    else:
+                        log.warning("dispatch.outage", error=str(error))
+                    busy = False
+                if not busy:
+                    await self._wait(every_seconds)
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._due.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._due.clear()
+
+    async def _release(self) -> bool:
+        """Publish one batch of each model; True when more may be waiting."""
+        async with self._engine.begin() as connection:
+            waiting = await outbox.due_by_model(connection)
+            taken = await self._take(connection, waiting) if waiting else []
+            stored = await requests.load(connection, list({due.request for due in taken}))
+            calls = [
+                (due, await _call(connection, stored[due.request], due, self._view))
+                for due in taken
+            ]
+        await asyncio.gather(*(self._publish_due(due, call) for due, call in calls))
+        return len(taken) >= _AT_ONCE
+
+    async def _take(self, connection: AsyncConnection, waiting: Iterable[str]) -> list[Due]:
+        taken: list[Due] = []
+        registry = self._view.registry()
+        for name in waiting:
+            model = registry.get(name)
+            room = min(_AT_ONCE, self._view.room(model)) if model else _AT_ONCE
+            if room:
+                taken += await outbox.take(connection, name, room, HOLD_SECONDS)
+        return taken
+
+    async def _publish_due(self, due: Due, call: SubtaskRequest | str) -> None:
+        if isinstance(call, str):
+            await self._postpone(due.subtask, due.attempt, due.tries, call)
+            return
+        self._view.count_published(call.model)
+        await self._publish(call, due.tries)
+
+    async def _publish(self, call: SubtaskRequest, tries: int) -> None:
+        model = self._view.registry().get(call.model)
+        if model is None:
+            await self._postpone(call.subtask, call.attempt, tries, "the model is not registered")
+            return
+        body, headers = encode(call, self._key)
+        try:
+            await self._bus.publish(
+                topology.subtasks(model.slug).name,
+                body,
+                headers,
+                correlation_id=str(call.subtask),
+            )
+        except BusError as error:
+            log.warning("dispatch.unpublished", subtask=str(call.subtask), error=str(error))
+            await self._postpone(call.subtask, call.attempt, tries, str(error))
+        else:
+            self.confirmed.put((call.subtask, call.attempt))
+
+    async def _postpone(self, subtask: UUID, attempt: int, tries: int, reason: str) -> None:
+        delay = min(0.5 * 2 ** min(tries, 10), _LONGEST_POSTPONE_SECONDS)
+        try:
+            async with self._engine.begin() as connection:
+                await outbox.postpone(connection, subtask, attempt, delay, reason)
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            # The row stays held for a while and then comes due by itself.
+            log.warning("dispatch.outage", error=str(error))
+
+    async def _mark_queued(self, sent: list[tuple[UUID, int]]) -> None:
+        async with self._engine.begin() as connection:
+            await subtasks.mark_queued(connection, sent)
+
+    async def _leave_in_outbox(self, sent: tuple[UUID, int]) -> None:
+        log.error("dispatch.unmarked", subtask=str(sent[0]), attempt=sent[1])
+
+
+async def _call(
+    connection: AsyncConnection, stored: StoredRequest, due: Due, view: FleetView
+) -> SubtaskRequest | str:
+    """The message of a due attempt, or why it cannot be sent now."""
+    plan = Plan.model_validate(stored.plan)
+    step = next((step for step in plan.steps if step.key == due.step), None)
+    if step is None:
+        return f"the plan has no step {due.step!r}"
+    inputs: dict[str, str | None] = {}
+    if step.depends_on:
+        known = await subtasks.texts(connection, due.request)
+        inputs = {key: known.get(key) for key in step.depends_on}
+    return make_call(
+        plan,
+        step,
+        inputs,
+        view=view,
+        request=due.request,
+        subtask=due.subtask,
+        tenant=stored.tenant,
+        attempt=due.attempt,
+        seed=stored.seed,
+        shown=due.shown,
+        reply_to=stored.reply_to,
+    )
+
+
+def make_call(  # noqa: PLR0913 - a message has as many fields as it has
+    plan: Plan,
+    step: Step,
+    inputs: dict[str, str | None],
+    *,
+    view: FleetView,
+    request: UUID,
+    subtask: UUID,
+    tenant: UUID,
+    attempt: int,
+    seed: int,
+    shown: str,
+    reply_to: str | None,
+) -> SubtaskRequest | str:
+    """The message for one attempt at a step, or why there cannot be one."""
+    model = view.registry().get(step.model)
+    if model is None:
+        return f"the model {step.model!r} is not registered any more"
+    passages = step.passages if model.provider is ProviderName.EXTRACTIVE else ()
+    return SubtaskRequest(
+        request=request,
+        subtask=subtask,
+        attempt=attempt,
+        tenant=tenant,
+        step=step.key,
+        model=step.model,
+        messages=messages_for(plan, step, inputs),
+        parameters=step.parameters,
+        passages=passages,
+        shown=shown,
+        seed=seed,
+        timeout_seconds=model.timeout_seconds,
+        reply_to=reply_to,
+    )

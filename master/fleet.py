@@ -1,0 +1,93 @@
+"""What this replica knows of models and workers, refreshed every second.
+
+Planning reads it, the dispatch window reads it, `/v1/queues` reads it; nobody asks the database
+on a request's own path.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db import workers
+from db.workers import ModelLoad
+from master.batches import is_outage
+from master.planning.question import Fleet
+from queue_schemas.registry import Model, Registry
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class FleetView:
+    """The latest look at the fleet. `registry` is called each time, so that a reload counts."""
+
+    registry: Callable[[], Registry]
+    window: int
+    loads: Mapping[str, ModelLoad] = field(default_factory=dict)
+    workers: list[dict[str, Any]] = field(default_factory=list)
+    published: dict[str, int] = field(default_factory=dict)
+    """Published since the last look, by model: the look's count does not have them yet."""
+
+    def fleet(self) -> Fleet:
+        """As planning wants it."""
+        registry = self.registry()
+        running: dict[str, int] = {}
+        slots: dict[str, int] = {}
+        for worker in self.workers:
+            if not worker["draining"]:
+                name = worker["model"]
+                slots[name] = slots.get(name, 0) + worker["slots"]
+                running[name] = running.get(name, 0) + worker["running"]
+        return Fleet(
+            registry=registry,
+            tokens_per_second={
+                name: load.tokens_per_second
+                for name, load in self.loads.items()
+                if load.tokens_per_second
+            },
+            free_slots={name: max(0, slots[name] - running[name]) for name in slots},
+            backlog={
+                name: load.ready + load.queued + load.running for name, load in self.loads.items()
+            },
+        )
+
+    def room(self, model: Model) -> int:
+        """How many more subtasks may go onto the model's queue now.
+
+        Deep enough that KEDA sees it must scale to its maximum, short enough that a newcomer is
+        not behind somebody's hundred.
+        """
+        load = self.loads.get(model.name, ModelLoad())
+        depth = load.queued + self.published.get(model.name, 0)
+        return max(0, self.window * model.max_workers * model.slots - depth)
+
+    def count_published(self, model: str, number: int = 1) -> None:
+        """Remember what was put on a queue since the last look."""
+        self.published[model] = self.published.get(model, 0) + number
+
+    async def refresh(self, engine: AsyncEngine, worker_seconds: float) -> None:
+        """Look again."""
+        counted, self.published = self.published, {}
+        try:
+            async with engine.connect() as connection:
+                self.loads = await workers.loads(connection)
+                self.workers = await workers.live(connection, worker_seconds)
+        except BaseException:
+            for model, number in counted.items():
+                self.count_published(model, number)
+            raise
+
+    async def watch(self, engine: AsyncEngine, every_seconds: float, worker_seconds: float) -> None:
+        """Refresh until cancelled."""
+        while True:
+            try:
+                await self.refresh(engine, worker_seconds)
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                log.warning("fleet.outage", error=str(error))
+            await asyncio.sleep(every_seconds)

@@ -1,0 +1,147 @@
+"""What `/v1/requests/{id}` tells: state, plan, subtasks, times, tokens and cost. Pure."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from db.requests import StoredRequest
+from master.planning.gate import measured_speedup
+from master.planning.plan import Plan, StepKind
+from queue_schemas.registry import Registry
+
+_MILLION = 1_000_000
+
+
+def record(
+    stored: StoredRequest,
+    rows: Sequence[Mapping[str, Any]],
+    ledger: Sequence[Mapping[str, Any]],
+    registry: Registry,
+) -> dict[str, Any]:
+    """The record of a request from its row, its subtask rows and its executions."""
+    plan = Plan.model_validate(stored.plan)
+    titles = {step.key: step.title for step in plan.steps}
+    subtasks = [_subtask(row, titles, ledger, registry) for row in rows]
+    return {
+        "id": str(stored.id),
+        "object": "request",
+        "state": stored.state.value,
+        "model": stored.model,
+        "strategy": plan.strategy,
+        "reason": plan.reason,
+        "created_at": _iso(stored.created_at),
+        "started_at": _iso(stored.started_at),
+        "finished_at": _iso(stored.finished_at),
+        "deadline_at": _iso(stored.deadline_at),
+        "plan": _plan(plan),
+        "subtasks": subtasks,
+        "usage": _usage(subtasks, registry.currency),
+        "measured": _measured(stored, plan, rows, subtasks),
+        "finish_reason": stored.finish_reason,
+        "error": stored.error,
+        "answer": stored.answer,
+    }
+
+
+def _plan(plan: Plan) -> dict[str, Any]:
+    steps = [
+        step.model_dump(mode="json", include={"key", "kind", "title", "model", "depends_on"})
+        for step in plan.steps
+    ]
+    gate = plan.gate.model_dump(mode="json") if plan.gate else None
+    return {
+        "strategy": plan.strategy,
+        "aggregator": plan.aggregator.value,
+        "reason": plan.reason,
+        "gate": gate,
+        "steps": steps,
+    }
+
+
+def _subtask(
+    row: Mapping[str, Any],
+    titles: Mapping[str, str],
+    ledger: Sequence[Mapping[str, Any]],
+    registry: Registry,
+) -> dict[str, Any]:
+    spent = [line for line in ledger if line["subtask_id"] == row["id"]]
+    prompt = sum(line["prompt_tokens"] for line in spent)
+    completion = sum(line["completion_tokens"] for line in spent)
+    return {
+        "id": str(row["id"]),
+        "step": row["step"],
+        "kind": row["kind"],
+        "title": titles.get(row["step"], ""),
+        "state": row["state"],
+        "model": row["model"],
+        "worker": row["worker"],
+        "attempt": row["attempt"],
+        "queue_seconds": _between(row["ready_at"], row["started_at"]),
+        "first_token_seconds": row["first_token_seconds"],
+        "total_seconds": _between(row["ready_at"], row["finished_at"]),
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "engine_seconds": sum(line["engine_seconds"] for line in spent),
+        "cost": _cost(row["model"], prompt, completion, registry),
+        "error": row["error"],
+        "attempts": [_attempt(line) for line in spent],
+    }
+
+
+def _attempt(line: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("attempt", "worker", "outcome", "applied", "error", "prompt_tokens")
+    more = ("completion_tokens", "estimated", "engine_seconds", "load_seconds")
+    return {name: line[name] for name in (*names, *more)} | {
+        "first_token_seconds": line["first_token_seconds"],
+        "finished_at": _iso(line["finished_at"]),
+    }
+
+
+def _usage(subtasks: Sequence[Mapping[str, Any]], currency: str) -> dict[str, Any]:
+    prompt = sum(subtask["prompt_tokens"] for subtask in subtasks)
+    completion = sum(subtask["completion_tokens"] for subtask in subtasks)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "engine_seconds": sum(subtask["engine_seconds"] for subtask in subtasks),
+        "cost": sum(subtask["cost"] for subtask in subtasks),
+        "currency": currency,
+    }
+
+
+def _measured(
+    stored: StoredRequest,
+    plan: Plan,
+    rows: Sequence[Mapping[str, Any]],
+    subtasks: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """How the split did: against doing the same parts one after the other."""
+    spans = [
+        (row["started_at"].timestamp(), row["finished_at"].timestamp())
+        for row in rows
+        if row["started_at"] and row["finished_at"] and row["kind"] == StepKind.ANSWER
+    ]
+    prompts = [subtask["prompt_tokens"] for subtask in subtasks]
+    split = len(plan.steps) > 1
+    return {
+        "speedup": measured_speedup(spans) if split else None,
+        # What the longest prompt does not explain was said again for the other parts.
+        "extra_tokens": sum(prompts) - max(prompts) if split and prompts else None,
+        "wall_seconds": _between(stored.created_at, stored.finished_at),
+    }
+
+
+def _cost(model: str, prompt: int, completion: int, registry: Registry) -> float:
+    entry = registry.get(model)
+    if entry is None:
+        return 0.0
+    return (prompt * entry.price.prompt + completion * entry.price.completion) / _MILLION
+
+
+def _iso(time: datetime | None) -> str | None:
+    return time.isoformat() if time else None
+
+
+def _between(start: datetime | None, end: datetime | None) -> float | None:
+    return (end - start).total_seconds() if start and end else None

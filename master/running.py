@@ -1,0 +1,69 @@
+"""One running master: what the routes work with."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from bus.protocol import Bus
+from master.cancel import cancel
+from master.dispatch import Dispatcher
+from master.fleet import FleetView
+from master.settings import MasterSettings
+from master.streams import Streams
+from master.submit import Submission
+from queue_schemas.registry import Registry
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Running:
+    """The parts of one master process, wired by `master.app`."""
+
+    settings: MasterSettings
+    engine: AsyncEngine
+    bus: Bus
+    view: FleetView
+    dispatcher: Dispatcher
+    streams: Streams
+    draining: bool = False
+    _background: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def registry(self) -> Callable[[], Registry]:
+        """The registry as it is now, also after a reload."""
+        return self.view.registry
+
+    @property
+    def submission(self) -> Submission:
+        """What submit needs."""
+        return Submission(
+            engine=self.engine,
+            dispatcher=self.dispatcher,
+            view=self.view,
+            reply_to=self.streams.queue.name,
+            request_seconds=self.settings.request_seconds,
+        )
+
+    async def cancel(self, request: UUID, tenant: UUID) -> bool:
+        """Cancel a request of this tenant; False if there is no open one."""
+        key = self.settings.signing_key
+        return await cancel(self.engine, self.bus, self.streams, key, request, tenant)
+
+    def cancel_soon(self, request: UUID, tenant: UUID) -> None:
+        """Cancel after the client left; the route's own task is being cancelled itself."""
+
+        async def work() -> None:
+            try:
+                await self.cancel(request, tenant)
+            except Exception as error:
+                # The deadline ends it all the same.
+                log.error("cancel.failed", request=str(request), exc_info=error)
+
+        task = asyncio.create_task(work())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)

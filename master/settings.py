@@ -1,0 +1,61 @@
+"""Settings of the master process, checked together at start."""
+
+import os
+import secrets
+import socket
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _replica_name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+
+
+class MasterSettings(BaseSettings):
+    """Read from the environment with the prefix `MILLRACE_`; seconds everywhere."""
+
+    model_config = SettingsConfigDict(env_prefix="MILLRACE_", extra="ignore", frozen=True)
+
+    replica: str = Field(default_factory=_replica_name, pattern=r"^[A-Za-z0-9_.-]{1,128}$")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    database_url: SecretStr = Field(validation_alias="DATABASE_URL")
+    database_pool: int = Field(default=10, ge=1, le=200)
+    queue_key: SecretStr | None = Field(
+        default=None, description="Signs messages; the same for master and workers."
+    )
+
+    request_seconds: float = Field(default=900.0, gt=0, description="Deadline of a request.")
+    lease_seconds: float = Field(default=30.0, gt=0)
+    heartbeat_seconds: float = Field(default=5.0, gt=0, description="What workers are told to do.")
+    sweep_seconds: float = Field(default=1.0, gt=0)
+    dispatch_seconds: float = Field(
+        default=0.25, gt=0, description="Between two looks at the outbox."
+    )
+    fleet_seconds: float = Field(default=1.0, gt=0)
+    forgotten_seconds: float = Field(
+        default=60.0, gt=0, description="Queued for so long with an empty queue: publish again."
+    )
+    keep_alive_seconds: float = Field(default=10.0, gt=0, description="Between SSE comments.")
+    key_cache_seconds: float = Field(default=5.0, ge=0, description="A revoked key works so long.")
+    window: int = Field(
+        default=4, ge=1, description="Depth of a model's queue, in generations of its max workers."
+    )
+    max_attempts: int = Field(default=5, ge=1)
+    max_losses: int = Field(default=3, ge=1, description="Worker deaths until a subtask is poison.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.lease_seconds < 3 * self.heartbeat_seconds:
+            raise ValueError(
+                "MILLRACE_LEASE_SECONDS must be at least three heartbeats "
+                f"({3 * self.heartbeat_seconds:g}), or one lost heartbeat costs a lease"
+            )
+        return self
+
+    @property
+    def signing_key(self) -> bytes | None:
+        """The queue key as bytes."""
+        return self.queue_key.get_secret_value().encode() if self.queue_key else None

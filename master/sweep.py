@@ -1,0 +1,171 @@
+"""Sweep: what nobody else would notice. Expired leases, overdue requests, forgotten messages.
+
+Never by age alone: a subtask that merely waits in its queue is left there. All clocks are the
+database's.
+"""
+
+import asyncio
+from uuid import UUID
+
+import structlog
+from pydantic_core import to_json
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from bus.protocol import Bus, BusError
+from db import requests, subtasks
+from db.requests import LockedRequest
+from master import retry
+from master.announce import broadcast
+from master.apply import Applied, Limits, advance
+from master.batches import is_outage
+from master.cancel import EXPIRED, end_early, tell_stopped
+from master.collect import tell
+from master.dispatch import Dispatcher
+from master.fleet import FleetView
+from master.progress import Progress
+from master.settings import MasterSettings
+from master.streams import Streams
+from queue_schemas import topology
+from queue_schemas.messages import Cancel, ErrorKind, Failed
+
+log = structlog.get_logger(__name__)
+
+_ONE_SWEEPER = 7_421_002
+_AT_ONCE = 200
+_FORGOTTEN_EVERY = 10
+
+
+class Sweeper:
+    """The loop of one replica; an advisory lock lets only one of them sweep at a time."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        bus: Bus,
+        view: FleetView,
+        dispatcher: Dispatcher,
+        streams: Streams,
+        settings: MasterSettings,
+    ) -> None:
+        self._engine = engine
+        self._bus = bus
+        self._view = view
+        self._dispatcher = dispatcher
+        self._streams = streams
+        self._settings = settings
+        self._limits = Limits(settings.max_attempts, settings.max_losses)
+        self._key = settings.signing_key
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        rounds = 0
+        while True:
+            try:
+                await self.expire_requests()
+                await self.rescue_lost()
+                if rounds % _FORGOTTEN_EVERY == 0:
+                    await self.republish_forgotten()
+            except Exception as error:
+                if not (is_outage(error) or isinstance(error, BusError)):
+                    log.error("sweep.failed", exc_info=error)
+                else:
+                    log.warning("sweep.outage", error=str(error))
+            rounds += 1
+            await asyncio.sleep(self._settings.sweep_seconds)
+
+    async def expire_requests(self) -> None:
+        """Give overdue requests their terminal state, and stop their subtasks."""
+        stopped: list[tuple[LockedRequest, list[UUID]]] = []
+        async with self._engine.begin() as connection:
+            for locked in await requests.overdue(connection, _AT_ONCE):
+                dropped = await end_early(connection, locked, EXPIRED)
+                if dropped is not None:
+                    stopped.append((locked, dropped))
+        for locked, dropped in stopped:
+            log.info("sweep.expired", request=str(locked.id))
+            await tell_stopped(self._bus, self._streams, self._key, locked, EXPIRED, dropped)
+
+    async def rescue_lost(self) -> None:
+        """Take subtasks away from workers that fell silent."""
+        async with self._engine.begin() as connection:
+            if not await _alone(connection):
+                return
+            lost = await subtasks.expired_leases(connection, _AT_ONCE)
+            if not lost:
+                return
+            ids = sorted({row.request_id for row in lost})
+            applied = Applied(requests=await requests.lock(connection, ids))
+            moved = [
+                failed for row in lost if (failed := await self._rescue(connection, row, applied))
+            ]
+            steps = await subtasks.of_requests(connection, ids)
+            ended = {failed.subtask: failed for failed in moved}
+            await advance(connection, steps, ended, self._view, applied)
+        for row in lost:
+            log.warning("sweep.lost_worker", subtask=str(row.id), worker=row.worker)
+            stop = Cancel(subtasks=(row.id,), execution=row.execution)
+            await broadcast(self._bus, stop, self._key)
+        await tell(applied, self._bus, self._streams, self._dispatcher, self._key)
+
+    async def _rescue(
+        self, connection: AsyncConnection, row: subtasks.Lost, applied: Applied
+    ) -> Failed | None:
+        """Prepare another attempt; the failure that ends the subtask, if there is to be none."""
+        message = f"its worker {row.worker} fell silent"
+        error = {"kind": ErrorKind.POISON, "code": "worker_lost", "message": message}
+        stored = to_json(error).decode()
+        decision = retry.decide_on_loss(
+            row.attempt,
+            row.losses,
+            max_attempts=self._limits.max_attempts,
+            max_losses=self._limits.max_losses,
+        )
+        if isinstance(decision, retry.Again):
+            if await subtasks.again(
+                connection,
+                row.id,
+                row.attempt,
+                execution=row.execution,
+                error=stored,
+                lost=True,
+            ):
+                applied.progress[row.request_id] = Progress(ready=True)
+            return None
+        if not await subtasks.end(
+            connection, row.id, row.attempt, decision.state, error=stored, execution=row.execution
+        ):
+            return None
+        return Failed(
+            request=row.request_id,
+            subtask=row.id,
+            attempt=row.attempt,
+            execution=row.execution,
+            worker=row.worker,
+            kind=ErrorKind.POISON,
+            code="worker_lost",
+            message=message,
+        )
+
+    async def republish_forgotten(self) -> None:
+        """Publish again what was confirmed long ago, where the broker's queue is empty now."""
+        for model in self._view.registry().chat_models():
+            load = self._view.loads.get(model.name)
+            if load is None or load.queued == 0:
+                continue
+            depth = await self._bus.depth(topology.subtasks(model.slug).name)
+            if depth is not None and depth.ready > 0:
+                continue
+            async with self._engine.begin() as connection:
+                again = await subtasks.republish_forgotten(
+                    connection, model.name, self._settings.forgotten_seconds
+                )
+            if again:
+                log.warning("sweep.republished", model=model.name, count=len(again))
+                self._dispatcher.nudge()
+
+
+async def _alone(connection: AsyncConnection) -> bool:
+    """Whether this replica sweeps in this round."""
+    query = text("SELECT pg_try_advisory_xact_lock(:key)")
+    return bool(await connection.scalar(query, {"key": _ONE_SWEEPER}))
