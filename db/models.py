@@ -120,6 +120,7 @@ subtasks = Table(
     Column(
         "request_id", Uuid, ForeignKey(f"{SCHEMA}.requests.id", ondelete="CASCADE"), nullable=False
     ),
+    Column("position", Integer, nullable=False, comment="Place of the step in the plan."),
     Column("step", Text, nullable=False, comment="Key of the step in the plan."),
     Column("kind", Text, nullable=False),
     Column("model", Text, nullable=False),

@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, insert, select, text, update
+from sqlalchemy import RowMapping, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db.models import outbox, requests, sql_list, subtasks
+from db.models import requests, sql_list
 from queue_schemas.states import (
     REQUEST_MOVES,
     SUBTASK_MOVES,
@@ -29,26 +29,111 @@ class LockedRequest:
     reply_to: str | None
 
 
+@dataclass(frozen=True)
+class NewRequest:
+    """A request to be stored. `question` and `plan` are JSON."""
+
+    id: UUID
+    tenant: UUID
+    end_user: str | None
+    model: str
+    question: str
+    plan: str
+    seed: int
+    reply_to: str
+    deadline_seconds: float
+
+
+@dataclass(frozen=True)
+class NewSubtask:
+    """A step to be stored. It is ready unless it depends on others."""
+
+    id: UUID
+    step: str
+    kind: str
+    model: str
+    depends_on: Sequence[str] = ()
+
+
+_ADD_SUBTASKS = """
+    added AS (
+        INSERT INTO millrace.subtasks
+               (id, tenant_id, request_id, position, step, kind, model, depends_on, state, ready_at)
+        SELECT t.id, :tenant, :request, t.position, t.step, t.kind, t.model,
+               string_to_array(t.needs, ','),
+               CASE WHEN t.needs = '' THEN 'ready' ELSE 'blocked' END,
+               CASE WHEN t.needs = '' THEN now() END
+          FROM unnest(CAST(:ids AS uuid[]), CAST(:positions AS integer[]), CAST(:steps AS text[]),
+                      CAST(:kinds AS text[]), CAST(:models AS text[]), CAST(:needs AS text[]))
+               AS t(id, position, step, kind, model, needs)
+        RETURNING id, model, state
+    )
+    INSERT INTO millrace.outbox (tenant_id, subtask_id, attempt, model, available_at)
+    SELECT :tenant, id, 1, model, now() + make_interval(secs => :held)
+      FROM added WHERE state = 'ready'
+"""
+_ADD = text(f"""
+    WITH request AS (
+        INSERT INTO millrace.requests
+               (id, tenant_id, end_user, model, question, plan, seed, reply_to, deadline_at)
+        VALUES (:request, :tenant, :end_user, :model, CAST(:question AS jsonb),
+                CAST(:plan AS jsonb), :seed, :reply_to,
+                now() + make_interval(secs => :deadline))
+    ), {_ADD_SUBTASKS}
+""")
+_ADD_MORE = text(f"WITH {_ADD_SUBTASKS}")
+
+
 async def add(
     connection: AsyncConnection,
-    request: Mapping[str, Any],
-    subtask_rows: Sequence[Mapping[str, Any]],
-    outbox_rows: Sequence[Mapping[str, Any]],
+    request: NewRequest,
+    steps: Sequence[NewSubtask],
+    held_seconds: float = 0.0,
 ) -> None:
-    """Store an accepted request with its subtasks and what is to be published of them."""
-    await connection.execute(insert(requests), [request])
-    await add_subtasks(connection, subtask_rows, outbox_rows)
+    """Store an accepted request, its subtasks, and outbox rows for those that are ready.
+
+    One statement, so it is atomic also without a transaction around it. For `held_seconds` the
+    outbox rows are left to the caller, who publishes them itself.
+    """
+    values = {
+        "end_user": request.end_user,
+        "model": request.model,
+        "question": request.question,
+        "plan": request.plan,
+        "seed": request.seed,
+        "reply_to": request.reply_to,
+        "deadline": request.deadline_seconds,
+    }
+    await connection.execute(
+        _ADD, values | _rows(request.id, request.tenant, steps, 0, held_seconds)
+    )
 
 
-async def add_subtasks(
+async def add_steps(
     connection: AsyncConnection,
-    subtask_rows: Sequence[Mapping[str, Any]],
-    outbox_rows: Sequence[Mapping[str, Any]],
+    request: UUID,
+    tenant: UUID,
+    steps: Sequence[NewSubtask],
+    first_position: int,
 ) -> None:
-    """Store subtasks, and outbox rows for those that are ready."""
-    await connection.execute(insert(subtasks), subtask_rows)
-    if outbox_rows:
-        await connection.execute(insert(outbox), outbox_rows)
+    """Store steps that a plan subtask's result added; they count on from `first_position`."""
+    await connection.execute(_ADD_MORE, _rows(request, tenant, steps, first_position, 0.0))
+
+
+def _rows(
+    request: UUID, tenant: UUID, steps: Sequence[NewSubtask], first: int, held_seconds: float
+) -> dict[str, Any]:
+    return {
+        "request": request,
+        "tenant": tenant,
+        "held": held_seconds,
+        "ids": [step.id for step in steps],
+        "positions": list(range(first, first + len(steps))),
+        "steps": [step.step for step in steps],
+        "kinds": [step.kind for step in steps],
+        "models": [step.model for step in steps],
+        "needs": [",".join(step.depends_on) for step in steps],
+    }
 
 
 async def lock(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, LockedRequest]:

@@ -14,7 +14,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db.models import attempts, outbox, sql_list, subtasks
+from db.models import attempts, sql_list, subtasks
 from queue_schemas.messages import Completed, Failed, RunningSubtask, Started
 from queue_schemas.states import SUBTASK_MOVES, SubtaskState, sources
 
@@ -58,9 +58,7 @@ async def of_requests(
 ) -> dict[UUID, list[StoredSubtask]]:
     """All subtasks of these requests, by request, in the order they were stored."""
     query = (
-        select(*_DECIDING)
-        .where(subtasks.c.request_id.in_(requests))
-        .order_by(subtasks.c.created_at, subtasks.c.step)
+        select(*_DECIDING).where(subtasks.c.request_id.in_(requests)).order_by(subtasks.c.position)
     )
     found: dict[UUID, list[StoredSubtask]] = {request: [] for request in requests}
     for row in (await connection.execute(query)).mappings():
@@ -77,11 +75,7 @@ async def texts(connection: AsyncConnection, request: UUID) -> dict[str, str | N
 
 async def details(connection: AsyncConnection, request: UUID) -> list[dict[str, Any]]:
     """Whole rows of a request's subtasks, for its record."""
-    query = (
-        select(subtasks)
-        .where(subtasks.c.request_id == request)
-        .order_by(subtasks.c.created_at, subtasks.c.step)
-    )
+    query = select(subtasks).where(subtasks.c.request_id == request).order_by(subtasks.c.position)
     return [dict(row) for row in (await connection.execute(query)).mappings()]
 
 
@@ -272,6 +266,13 @@ async def again(
     return True
 
 
+_ENQUEUE = text("""
+    INSERT INTO millrace.outbox (tenant_id, subtask_id, attempt, model, available_at)
+    VALUES (:tenant, :subtask, :attempt, :model, now() + make_interval(secs => :delay))
+    ON CONFLICT DO NOTHING
+""")
+
+
 async def _enqueue(
     connection: AsyncConnection,
     tenant: UUID,
@@ -281,13 +282,13 @@ async def _enqueue(
     delay_seconds: float = 0.0,
 ) -> None:
     row = {
-        "tenant_id": tenant,
-        "subtask_id": subtask,
+        "tenant": tenant,
+        "subtask": subtask,
         "attempt": attempt,
         "model": model,
-        "available_at": text(f"now() + make_interval(secs => {float(delay_seconds)})"),
+        "delay": delay_seconds,
     }
-    await connection.execute(upsert(outbox).values(row).on_conflict_do_nothing())
+    await connection.execute(_ENQUEUE, row)
 
 
 _UNBLOCK = text("""

@@ -20,7 +20,7 @@ from master.fleet import FleetView
 from master.planning.plan import Plan, StepKind
 from master.planning.question import Question
 from master.planning.strategies import expand
-from master.submit import add_steps
+from master.submit import new_subtasks
 from queue_schemas.messages import Completed
 from queue_schemas.states import SUBTASK_TERMINAL, SubtaskState
 
@@ -78,7 +78,7 @@ async def _expand(
     expanded = expand(_question(stored.question), view.fleet(), plan, step, text)
     await requests.store_plan(connection, request, expanded.model_dump(mode="json"))
     added = {uuid4(): step for step in expanded.steps if step.key != planner.step}
-    await add_steps(connection, request, tenant, added)
+    await requests.add_steps(connection, request, tenant, new_subtasks(added), len(steps))
     return True
 
 

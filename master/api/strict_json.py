@@ -45,16 +45,16 @@ async def read_body(request: Request, limits: JsonLimits = DEFAULT_LIMITS) -> by
     """The bytes of a body, however long the client says it is."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > limits.max_bytes:
-        raise _closing(errors.request_too_large(limits.max_bytes))
+        raise errors.request_too_large(limits.max_bytes)
     body = bytearray()
     try:
         async with asyncio.timeout(limits.seconds):
             async for piece in request.stream():
                 body += piece
                 if len(body) > limits.max_bytes:
-                    raise _closing(errors.request_too_large(limits.max_bytes))
+                    raise errors.request_too_large(limits.max_bytes)
     except TimeoutError:
-        raise _closing(errors.request_timeout(limits.seconds)) from None
+        raise errors.request_timeout(limits.seconds) from None
     return bytes(body)
 
 
@@ -77,18 +77,12 @@ def parse_object(body: bytes, limits: JsonLimits = DEFAULT_LIMITS) -> dict[str, 
 def _check_headers(request: Request) -> None:
     media_type, _, parameters = request.headers.get("content-type", "").partition(";")
     if media_type.strip().lower() != "application/json":
-        raise _closing(errors.unsupported_media_type("Content-Type must be application/json"))
+        raise errors.unsupported_media_type("Content-Type must be application/json")
     charset = parameters.strip().lower().removeprefix("charset=").strip('"')
     if charset not in {"", "utf-8", "utf8"}:
-        raise _closing(errors.unsupported_media_type("the charset must be utf-8"))
+        raise errors.unsupported_media_type("the charset must be utf-8")
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise _closing(errors.unsupported_media_type("send the body without Content-Encoding"))
-
-
-def _closing(error: errors.ApiError) -> errors.ApiError:
-    # The rest of the body is not read, so the connection cannot be used for another request.
-    error.headers["Connection"] = "close"
-    return error
+        raise errors.unsupported_media_type("send the body without Content-Encoding")
 
 
 def _text(body: bytes) -> str:

@@ -1,6 +1,7 @@
 """One wish about several things: `compare A, B and C`, `for each of A, B and C`."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from master.planning.language import Phrases
@@ -65,7 +66,7 @@ def find_for_each(text: str, phrases: Phrases) -> Structure | None:
     for pattern in _FOR_EACH if _is_short(text) else ():
         found = pattern.search(text)
         items = _items(found["items"]) if found else ()
-        if len(items) >= 2:
+        if len(items) >= 2 and _ends_with_an_item(items):
             reason = f"the same for each of {len(items)} things"
             return Structure(_one_part_each(text, _Found(items), phrases), reason)
     return None
@@ -94,6 +95,12 @@ def _one_part_each(text: str, found: _Found, phrases: Phrases) -> tuple[Part, ..
         ask = f"{item}: {found.criteria}" if found.criteria else f"{item} ({shortened(text, 300)})"
         parts.append(Part(item, ask, f"{text}\n\n{limits}", kind_of(text)))
     return tuple(parts)
+
+
+def _ends_with_an_item(items: Sequence[str]) -> bool:
+    """Not with an item and the rest of the sentence: `für Köln und Ulm die Einwohnerzahl`."""
+    *others, last = (len(item.split()) for item in items)
+    return last <= max(others) + 1
 
 
 def _items(text: str) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Taking a question apart by rules alone: no model, the same result every time."""
 
+import re
 from collections.abc import Sequence
 
 from master.planning.comparison import find_comparison, find_for_each
@@ -12,7 +13,6 @@ from master.planning.structure import Structure, Wish, parts_of
 from master.planning.wording import (
     dependencies,
     distributes,
-    first_word,
     is_imperative,
     is_request,
     kind_of,
@@ -25,11 +25,12 @@ _FEWEST_WORDS = 8
 _FEWEST_WORDS_IN_QUESTION = 3
 _LONGEST_ASIDE = 400
 _LONGEST_LEAD = 600
-_STYLE_WORDS_TEXT = (
-    "answer keep use be include make write respond please thanks antworte halte nutze verwende"
-    " bitte danke schreibe"
+_STYLE = re.compile(
+    r"\A\W*(?:(?:please|bitte|and|und)\s+)*(?:answer|keep|use|be|include|respond|thanks|antworte|"
+    r"halte|nutze|verwende|danke|(?:write|make|schreibe?)\s+(?:in|it|them|the answers?|auf|es|die antwort))\b",
+    re.IGNORECASE,
 )
-_STYLE_WORDS = frozenset(_STYLE_WORDS_TEXT.split())
+_REASONS = frozenset({"why or why not", "why and how", "warum oder warum nicht", "if so, why"})
 _CONTINUING_WORDS = frozenset({"or", "oder", "and", "und", "but", "aber", "sonst"})
 _FILLERS = frozenset(
     {
@@ -147,7 +148,10 @@ def _questions(found: Sequence[Sentence]) -> tuple[str, list[str], str]:
 
 def _is_material(before: str, questions: Sequence[str], after: str) -> bool:
     """Whether the questions stand in a text that something is to be done with."""
-    if takes_material(before) or _asks(after) or len(after) > _LONGEST_ASIDE:
+    opening, colon, _ = questions[0].partition(":")
+    if takes_material(f"{before}\n{opening if colon else ''}") or _asks(after):
+        return True
+    if len(after) > _LONGEST_ASIDE:
         return True
     asides = sum(len(question) - len(sentences(question)[-1].text) for question in questions)
     return asides > _LONGEST_ASIDE * 2
@@ -156,8 +160,7 @@ def _is_material(before: str, questions: Sequence[str], after: str) -> bool:
 def _asks(text: str) -> bool:
     """Whether words after the parts are a wish of their own, not just about style."""
     return any(
-        sentence.is_question
-        or (is_imperative(sentence.text) and first_word(sentence.text) not in _STYLE_WORDS)
+        sentence.is_question or (is_imperative(sentence.text) and not _STYLE.match(sentence.text))
         for sentence in sentences(text)
     )
 
@@ -167,8 +170,9 @@ def _is_filler(sentence: Sentence) -> bool:
 
 
 def _continues(sentence: Sentence) -> bool:
-    """`Why?`, `And in Berlin?`, `Or is Go better?` belong to the question before."""
-    short = sentence.words < _FEWEST_WORDS_IN_QUESTION
+    """`Why or why not?`, `And in Berlin?`, `Or is Go better?` belong to the question before."""
+    bare = sentence.text.lower().strip(" ?!.,")
+    short = sentence.words < _FEWEST_WORDS_IN_QUESTION or bare in _REASONS
     first = sentence.text.split(maxsplit=1)[0].lower().strip(",")
     return short or (first in _CONTINUING_WORDS and sentence.words < 2 * _FEWEST_WORDS_IN_QUESTION)
 

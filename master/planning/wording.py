@@ -37,6 +37,10 @@ MAKING_WORDS = frozenset(_MAKING.split())
 IMPERATIVES = MAKING_WORDS | frozenset(_TELLING.split())
 _REQUEST_WORDS = IMPERATIVES | frozenset(_ASKING.split())
 
+_LEADING_CLAUSE = re.compile(
+    rf"\A\W*{_POLITE}(?:based|using|given|from|with|after|for|in|building)\b[^,\n]{{0,80}},\s*",
+    re.IGNORECASE,
+)
 _FIRST_WORD = re.compile(rf"\A\W*{_POLITE}(\w+)", re.IGNORECASE)
 _TAKES_MATERIAL = re.compile(
     r"\b(?:proof ?read|translate|rewrite|rephrase|paraphrase|reword|shorten|polish|correct|edit|"
@@ -109,8 +113,8 @@ def is_imperative(text: str) -> bool:
 
 
 def first_word(text: str) -> str:
-    """The first word that means something, in lower case."""
-    found = _FIRST_WORD.match(text)
+    """The first word of the main clause that means something, in lower case."""
+    found = _FIRST_WORD.match(_LEADING_CLAUSE.sub("", text, count=1))
     return found.group(1).lower() if found else ""
 
 

@@ -11,7 +11,11 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from master.api import openai_shapes as shapes
 
-CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+CALL: dict[str, Any] = {
+    "id": "call_1",
+    "type": "function",
+    "function": {"name": "f", "arguments": "{}"},
+}
 USAGE = shapes.usage(3, 4)
 
 

@@ -1,0 +1,62 @@
+# Every target makes its own virtual environment and installs what is missing.
+# `make help` lists them; scripts/bootstrap says how the environments are made.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+STAGE := scripts/stage
+
+.PHONY: help demo up test check lint format bench schemas lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Answer a real question about this repository's documents, with nothing but Python
+	@scripts/bootstrap local
+	@$(BIN)/millrace demo
+
+up: ## Run Millrace on this machine until Ctrl-C
+	@scripts/bootstrap local
+	@$(BIN)/millrace up
+
+test: ## Lint, types, import rules and every test, with a real Postgres and RabbitMQ
+	@$(STAGE) "environment" scripts/bootstrap dev
+	@$(STAGE) "rabbitmq" scripts/ensure-rabbitmq
+	@$(MAKE) check
+	@printf '\n== tests\n'
+	@$(BIN)/python -m pytest -q $(PYTEST)
+
+check: lint # everything short of running the code
+	@$(STAGE) "types" $(BIN)/mypy
+	@$(STAGE) "imports" $(BIN)/lint-imports --no-cache
+
+lint: ## Check style and formatting
+	@scripts/bootstrap dev
+	@$(STAGE) "lint" $(BIN)/ruff check .
+	@$(STAGE) "format" $(BIN)/ruff format --check .
+
+format: ## Put the code into shape
+	@scripts/bootstrap dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: ## Measure against other systems in one run and print the ratios
+	@scripts/bootstrap dev
+	@scripts/bootstrap bench
+	@scripts/ensure-rabbitmq
+	@$(BIN)/python -m bench
+
+schemas: ## Write docs/schemas and the drawings in the docs again
+	@scripts/bootstrap dev
+	@$(BIN)/python scripts/regenerate.py
+
+lock: ## Write the lock files again from pyproject.toml
+	@scripts/bootstrap dev
+	@scripts/lock
+
+clean: ## Remove environments and caches; the database of `make up` stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

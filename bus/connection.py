@@ -1,0 +1,128 @@
+"""One self-healing AMQP connection, and what its errors mean.
+
+aio-pika brings the connection back; channels are opened afresh by whoever used them, so that one
+queue that cannot be declared any more stops its own consumer and nobody else's.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import cast
+from urllib.parse import urlsplit, urlunsplit
+
+import aio_pika
+from aio_pika.abc import AbstractRobustConnection
+from aio_pika.exceptions import (
+    CONNECTION_EXCEPTIONS,
+    AuthenticationError,
+    ConnectionClosed,
+    ProbableAuthenticationError,
+)
+from aiormq import Channel
+from yarl import URL
+
+from bus.protocol import BusUnavailable
+
+CONNECT_SECONDS = 10.0
+RECONNECT_SECONDS = 1.0
+HEARTBEAT_SECONDS = 15
+FRAMES_BUFFERED = 1000
+
+
+class Connection:
+    """A connection that comes back after it was lost."""
+
+    def __init__(self, robust: AbstractRobustConnection) -> None:
+        self._robust = robust
+
+    async def channel(self, *, confirms: bool = False) -> Channel:
+        """Open a channel; waits while there is no connection."""
+        await self._robust.ready()
+        transport = self._robust.transport
+        if transport is None:
+            raise BusUnavailable("the connection to RabbitMQ is lost")
+        channel = await transport.connection.channel(
+            publisher_confirms=confirms,
+            on_return_raises=confirms,
+            frame_buffer_size=FRAMES_BUFFERED,
+            timeout=CONNECT_SECONDS,
+        )
+        return cast(Channel, channel)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a connection at the moment."""
+        return self._robust.connected.is_set()
+
+    async def aclose(self) -> None:
+        """Close for good."""
+        await self._robust.close()
+
+
+async def open_connection(url: str, name: str) -> Connection:
+    """Connect. Raises `BusUnavailable` with the cause and the remedy."""
+    try:
+        target = URL(url)
+        if "heartbeat" not in target.query:
+            target = target.update_query(heartbeat=HEARTBEAT_SECONDS)
+        robust = await aio_pika.connect_robust(
+            target,
+            timeout=CONNECT_SECONDS,
+            reconnect_interval=RECONNECT_SECONDS,
+            client_properties={"connection_name": name},
+        )
+    except (*CONNECTION_EXCEPTIONS, TimeoutError, ValueError, KeyError) as error:
+        raise BusUnavailable(_why_not(url, error)) from error
+    return Connection(robust)
+
+
+@contextlib.contextmanager
+def bus_errors(doing: str) -> Iterator[None]:
+    """Make bus errors of the library's.
+
+    When a connection dies, aiormq throws CancelledError at those who wait for it, although nobody
+    cancelled them.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if _is_cancelled():
+            raise
+        raise BusUnavailable(f"the connection was lost while {doing}") from error
+    except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
+        raise BusUnavailable(f"no luck while {doing}: {error!r}") from error
+
+
+def redact(url: str) -> str:
+    """The URL without its password."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    user, _, place = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{place}"))
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _why_not(url: str, error: BaseException) -> str:
+    parts = urlsplit(url)
+    place = f"{parts.hostname}:{parts.port or 5672}"
+    if parts.scheme not in {"amqp", "amqps"} or not parts.hostname:
+        return f"{redact(url)!r} is not a RabbitMQ URL: write amqp://user:password@host:5672/vhost"
+    if isinstance(error, AuthenticationError | ProbableAuthenticationError):
+        return (
+            f"RabbitMQ at {place} refused the login of {parts.username or 'guest'!r}: "
+            "check user and password in RABBITMQ_URL"
+        )
+    if isinstance(error, ConnectionClosed):
+        vhost = parts.path.removeprefix("/") or "/"
+        return (
+            f"RabbitMQ at {place} refused virtual host {vhost!r} ({error}): "
+            "create it with `rabbitmqctl add_vhost` and grant the user access"
+        )
+    if isinstance(error, TimeoutError):
+        return f"RabbitMQ at {place} did not answer in {CONNECT_SECONDS:g} s: is the address right?"
+    return f"cannot reach RabbitMQ at {place} ({error}): is it running? check RABBITMQ_URL"

@@ -1,0 +1,41 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from millrace.problems import Problem
+
+MasterUrl = Annotated[
+    str,
+    typer.Option("--url", envvar="MILLRACE_URL", metavar="URL", help="Address of the master."),
+]
+DEFAULT_MASTER_URL = "http://127.0.0.1:8000"
+
+ApiKey = Annotated[
+    str | None,
+    typer.Option("--api-key", envvar="MILLRACE_API_KEY", metavar="KEY", help="Your API key."),
+]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option("--database-url", envvar="DATABASE_URL", metavar="URL", help="Postgres."),
+]
+RabbitUrl = Annotated[
+    str | None,
+    typer.Option("--rabbitmq-url", envvar="RABBITMQ_URL", metavar="URL", help="RabbitMQ."),
+]
+ModelsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--models", envvar="MILLRACE_MODELS", metavar="FILE", help="The registry, a models.yaml."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def needed(value: str | None, variable: str, option: str) -> str:
+    """A setting that this command cannot do without."""
+    if not value:
+        raise Problem(f"{variable} is not set. Set it or give {option}; see `millrace --help`.")
+    return value

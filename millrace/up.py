@@ -1,0 +1,100 @@
+"""`millrace up`: everything on one machine, until Ctrl-C."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+from rich.console import Console
+
+from bus import rabbitmq
+from bus.memory import MemoryBroker, MemoryBus
+from bus.protocol import Bus
+from master import app
+from master.settings import MasterSettings
+from millrace import one_machine
+from queue_schemas.registry import Registry
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """What the command line may say. None: the environment or the default decides."""
+
+    host: str | None = None
+    port: int | None = None
+    models: Path | None = None
+
+
+async def up(options: UpOptions, console: Console) -> None:
+    """Run database, bus, workers and master; print how to use them."""
+    folder = one_machine.home()
+    async with contextlib.AsyncExitStack() as stack:
+        database_url = await stack.enter_async_context(one_machine.database(folder))
+        registry, note = await stack.enter_async_context(one_machine.models(options.models))
+        settings = settings_for(database_url, host=options.host, port=options.port)
+        key = await one_machine.own_key(database_url, folder)
+        bus = await stack.enter_async_context(_bus_and_workers(options, registry(), settings))
+        _greet(console, settings, key, note)
+        await app.serve(settings, registry, bus)
+
+
+def settings_for(database_url: str, **options: object) -> MasterSettings:
+    """The master's settings: what the command line says, else the environment."""
+    said = {name: value for name, value in options.items() if value is not None}
+    return MasterSettings(DATABASE_URL=SecretStr(database_url), **said)  # type: ignore[arg-type]
+
+
+@contextlib.asynccontextmanager
+async def _bus_and_workers(
+    options: UpOptions, registry: Registry, settings: MasterSettings
+) -> AsyncGenerator[Bus, None]:
+    """The bus of the master, with workers behind it: processes on RabbitMQ, else tasks here."""
+    url = os.environ.get("RABBITMQ_URL")
+    if url:
+        bus: Bus = await rabbitmq.connect(url, name=f"master {settings.replica}")
+        await bus.declare(app.queues(registry))
+        behind = worker_processes(options, registry)
+    else:
+        broker = MemoryBroker()
+        bus = MemoryBus(broker)
+        await bus.declare(app.queues(registry))
+        behind = one_machine.workers_here(broker, registry, settings.heartbeat_seconds)
+    try:
+        async with behind:
+            yield bus
+    finally:
+        await bus.aclose()
+
+
+@contextlib.asynccontextmanager
+async def worker_processes(options: UpOptions, registry: Registry) -> AsyncGenerator[None, None]:
+    """`min_workers` processes for each model, at least one; drained by SIGTERM on the way out."""
+    common = ["--models", str(options.models)] if options.models else []
+    processes = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "millrace", "worker", "--model", model.name, *common
+        )
+        for model in registry.chat_models()
+        for _ in range(max(1, model.min_workers))
+    ]
+    try:
+        yield
+    finally:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+        await asyncio.gather(*(process.wait() for process in processes))
+
+
+def _greet(console: Console, settings: MasterSettings, key: str, note: str) -> None:
+    url = f"http://{settings.host}:{settings.port}"
+    console.print(f"\n[bold]Millrace[/bold] at {url}   ({note})")
+    console.print(f"  API key     {key}", highlight=False)
+    console.print('  ask         millrace ask "Compare HNSW and IVFFlat" --strategy split')
+    console.print(f"  OpenAI SDK  base_url={url}/v1")
+    console.print(f"  Open WebUI  Admin > Connections > OpenAI: {url}/v1")
+    console.print("  stop        Ctrl-C\n")

@@ -1,0 +1,35 @@
+"""Write docs/schemas and the state drawings of docs/architecture.md again, from the code."""
+
+import re
+import sys
+from pathlib import Path
+
+from queue_schemas.export import export
+from queue_schemas.states import REQUEST_MOVES, SUBTASK_MOVES, drawing
+
+DOCS = Path(__file__).parents[1] / "docs"
+DRAWINGS = {"request": drawing(REQUEST_MOVES), "subtask": drawing(SUBTASK_MOVES)}
+
+
+def redraw(text: str) -> str:
+    """The page with every drawing between its two marks made anew."""
+    for name, picture in DRAWINGS.items():
+        start, end = f"<!-- states of a {name}: generated -->", "<!-- end -->"
+        block = f"{start}\n```mermaid\n{picture}\n```\n{end}"
+        pattern = re.escape(start) + ".*?" + re.escape(end)
+        text, count = re.subn(pattern, lambda _, block=block: block, text, flags=re.DOTALL)
+        if count != 1:
+            raise ValueError(f"the page must have one place for the states of a {name}")
+    return text
+
+
+def main() -> None:
+    """Write everything and name what was written."""
+    written = export(DOCS / "schemas")
+    page = DOCS / "architecture.md"
+    page.write_text(redraw(page.read_text("utf-8")), "utf-8")
+    sys.stdout.write(f"{len(written)} schemas in docs/schemas, drawings in docs/architecture.md\n")
+
+
+if __name__ == "__main__":
+    main()

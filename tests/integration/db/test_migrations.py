@@ -1,0 +1,61 @@
+"""Migrations end in the tables that the code knows."""
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db import migrate
+from db.engine import create_engine
+from db.models import SCHEMA, metadata
+
+
+def _differences(connection: Connection) -> list[object]:
+    options = {
+        "version_table_schema": SCHEMA,
+        "include_schemas": True,
+        "compare_type": True,
+        "include_name": lambda name, kind, _: kind != "schema" or name == SCHEMA,
+    }
+    return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+
+
+async def test_migrations_end_in_exactly_the_metadata(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        assert await connection.run_sync(_differences) == []
+
+
+async def test_migrating_twice_changes_nothing(engine: AsyncEngine) -> None:
+    assert await migrate.upgrade(engine) == await migrate.current(engine) == migrate.head()
+
+
+async def test_an_empty_database_says_that_it_was_never_migrated(database_url: str) -> None:
+    engine = create_engine(database_url)
+    try:
+        assert await migrate.current(engine) is None
+    finally:
+        await engine.dispose()
+
+
+async def test_a_newer_database_is_refused_with_the_reason(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE millrace.alembic_version SET version_num = '9999'"))
+    with pytest.raises(migrate.MigrationError, match=r"9999.*newer release"):
+        await migrate.upgrade(engine)
+
+
+async def test_pgvector_is_in_the_schema_where_supabase_keeps_extensions(
+    engine: AsyncEngine,
+) -> None:
+    query = """
+        SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+         WHERE e.extname = 'vector'
+    """
+    async with engine.connect() as connection:
+        assert await connection.scalar(text(query)) == "extensions"
+
+
+async def test_every_table_but_workers_carries_the_tenant() -> None:
+    without = {name for name, table in metadata.tables.items() if "tenant_id" not in table.c}
+    assert without == {"millrace.tenants", "millrace.workers"}

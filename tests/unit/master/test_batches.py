@@ -1,0 +1,91 @@
+"""Group commit under success, outage and bugs."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+
+from master.batches import Batches
+
+
+@contextlib.asynccontextmanager
+async def running(batches: Batches[int]) -> AsyncGenerator[None, None]:
+    task = asyncio.create_task(batches.run())
+    try:
+        yield
+        async with asyncio.timeout(5):
+            await batches.drain()
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def never(item: int) -> None:
+    raise AssertionError(f"{item} was refused")
+
+
+async def test_what_arrives_during_a_write_shares_the_next_one() -> None:
+    written: list[list[int]] = []
+
+    async def write(batch: list[int]) -> None:
+        written.append(batch)
+        await asyncio.sleep(0)
+
+    batches = Batches("numbers", write, never)
+    async with running(batches):
+        batches.put(1)
+        while not written:
+            await asyncio.sleep(0)
+        for item in (2, 3, 4):
+            batches.put(item)
+    assert written == [[1], [2, 3, 4]]
+
+
+async def test_an_outage_is_waited_out_with_everything_kept() -> None:
+    written: list[list[int]] = []
+    outages = iter([ConnectionRefusedError(), TimeoutError()])
+
+    async def write(batch: list[int]) -> None:
+        if (outage := next(outages, None)) is not None:
+            raise outage
+        written.append(batch)
+
+    batches = Batches("numbers", write, never)
+    async with running(batches):
+        batches.put(1)
+        batches.put(2)
+    assert written == [[1, 2]]
+
+
+async def test_a_bad_item_is_refused_alone() -> None:
+    written: list[int] = []
+    refused: list[int] = []
+
+    async def write(batch: list[int]) -> None:
+        if 13 in batch:
+            raise ValueError("unlucky")
+        written.extend(batch)
+
+    async def refuse(item: int) -> None:
+        refused.append(item)
+
+    batches = Batches("numbers", write, refuse)
+    for item in (1, 13, 2):
+        batches.put(item)
+    async with running(batches):
+        pass
+    assert (written, refused) == ([1, 2], [13])
+
+
+async def test_a_batch_has_a_bound() -> None:
+    sizes: list[int] = []
+
+    async def write(batch: list[int]) -> None:
+        sizes.append(len(batch))
+
+    batches = Batches("numbers", write, never, limit=10)
+    for item in range(25):
+        batches.put(item)
+    async with running(batches):
+        pass
+    assert sizes == [10, 10, 5]

@@ -1,0 +1,361 @@
+"""The loop of a worker: takes subtasks of one model, executes them, reports, acknowledges."""
+
+import asyncio
+import os
+import random
+import socket
+from collections.abc import Coroutine
+from importlib.metadata import version
+from uuid import UUID, uuid4
+
+import structlog
+
+from bus.protocol import (
+    Bus,
+    BusError,
+    BusUnavailable,
+    Consumer,
+    Delivery,
+    PublishUnknown,
+    QueueFull,
+    Unroutable,
+    quarantine,
+)
+from queue_schemas import topology
+from queue_schemas.codec import UnreadableMessage, decode, encode
+from queue_schemas.messages import (
+    CONTROL,
+    SUBTASK,
+    Cancel,
+    Completed,
+    Drain,
+    ErrorKind,
+    Failed,
+    Heartbeat,
+    Message,
+    Resend,
+    RunningSubtask,
+    Started,
+    SubtaskRequest,
+    TokenChunk,
+)
+from queue_schemas.registry import Model
+from worker.execute import CANCELLED, Execution, begin, execute
+from worker.providers.protocol import Provider, ProviderError
+from worker.settings import WorkerSettings
+from worker.tombstones import Tombstones
+
+_log = structlog.get_logger(__name__)
+
+RELEASE = version("millrace")
+CONTROL_PREFETCH = 100
+LONGEST_PUBLISH_PAUSE_SECONDS = 5.0
+
+SICKNESS = frozenset(
+    {
+        "engine_crashed",
+        "engine_misconfigured",
+        "engine_out_of_memory",
+        "engine_unauthorized",
+        "engine_unreachable",
+        "model_load_failed",
+        "model_not_found",
+    }
+)
+"""Failures that say more about the engine than about the subtask."""
+
+
+async def run(
+    bus: Bus, model: Model, settings: WorkerSettings, provider: Provider, stop: asyncio.Event
+) -> None:
+    """Serve the model until `stop` is set or Drain comes, then finish what runs and return.
+
+    What is not finished within `drain_seconds` is left unacknowledged: the caller closes the bus
+    (and the provider), and the broker hands it to somebody else.
+    """
+    await Worker(bus, model, settings, provider).run(stop)
+
+
+class Worker:
+    """What one worker process knows: what runs, what was cancelled, how the engine is."""
+
+    def __init__(
+        self, bus: Bus, model: Model, settings: WorkerSettings, provider: Provider
+    ) -> None:
+        self._bus = bus
+        self._model = model
+        self._settings = settings
+        self._provider = provider
+        self._key = settings.signing_key
+        self._running: dict[UUID, Execution] = {}
+        self._tombstones = Tombstones(settings.cancelled_seconds)
+        self._tasks: set[asyncio.Task[None]] = set()
+        """Deliveries in hand, to be abandoned when draining takes too long."""
+        self._claims: set[asyncio.Task[None]] = set()
+        """Started messages on their way; the loop itself keeps only weak references."""
+        self._consuming = False
+        self._drain = asyncio.Event()
+        self._sick = asyncio.Event()
+        self._sick_count = 0
+        self._log = _log.bind(worker=settings.name, model=model.name)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until told to stop."""
+        ending = asyncio.create_task(_first_of(stop, self._drain))
+        beating: asyncio.Task[None] | None = None
+        control: Consumer | None = None
+        try:
+            while await self._ready(ending):
+                if control is None:
+                    control = await self._bus.consume(
+                        topology.control(self._settings.name),
+                        self.on_control,
+                        prefetch=CONTROL_PREFETCH,
+                    )
+                    beating = asyncio.create_task(self._beat_forever())
+                await self._consume(ending)
+            await self._finish()
+        finally:
+            for task in filter(None, (ending, beating)):
+                task.cancel()
+        if control is not None:
+            await self._beat(stopped=True)
+            await control.cancel()
+        self._log.info("worker.stopped", unfinished=len(self._running))
+
+    async def _ready(self, ending: asyncio.Task[None]) -> bool:
+        """Wait until the engine is ready. False: the worker is to end."""
+        pause = 0.5
+        while not ending.done():
+            try:
+                await self._unless(ending, self._provider.check())
+            except ProviderError as error:
+                pause = min(2 * pause, self._settings.check_seconds)
+                self._log.warning(
+                    "worker.engine_not_ready", code=error.code, reason=error.message, again_in=pause
+                )
+                await asyncio.wait({ending}, timeout=pause * random.uniform(0.5, 1.0))
+            else:
+                break
+        return not ending.done()
+
+    async def _unless(self, ending: asyncio.Task[None], work: Coroutine[None, None, None]) -> None:
+        """Do some work, and give it up when the worker is to end."""
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait({task, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                task.result()
+        finally:
+            task.cancel()
+
+    async def _consume(self, ending: asyncio.Task[None]) -> None:
+        """Take subtasks until the worker is to end or its engine is sick."""
+        self._sick.clear()
+        self._sick_count = 0
+        self._consuming = True
+        queue = topology.subtasks(self._model.slug)
+        consumer = await self._bus.consume(queue, self.on_subtask, prefetch=self._model.slots)
+        self._log.info("worker.ready", queue=queue.name, slots=self._model.slots)
+        sick = asyncio.create_task(self._sick.wait())
+        try:
+            await asyncio.wait({ending, sick}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sick.cancel()
+            self._consuming = False
+            await consumer.cancel()
+
+    async def _finish(self) -> None:
+        """Let running subtasks end; after the drain time, let go of them without a word."""
+        if not self._tasks:
+            return
+        self._log.info("worker.draining", running=len(self._tasks))
+        _, late = await asyncio.wait(self._tasks, timeout=self._settings.drain_seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+
+    async def on_subtask(self, delivery: Delivery) -> None:
+        """Execute one delivery, report its outcome, acknowledge."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            try:
+                subtask = decode(SUBTASK, delivery.body, delivery.headers, self._key)
+            except UnreadableMessage as error:
+                self._log.warning("worker.unreadable", queue=delivery.queue, reason=str(error))
+                await quarantine(self._bus, delivery, str(error))
+                return
+            if refusal := self._refusal(subtask):
+                await self._report(refusal)
+            else:
+                await self._execute(subtask, delivery.delivery_count)
+            await delivery.ack()
+        finally:
+            self._tasks.discard(task)
+
+    def _refusal(self, subtask: SubtaskRequest) -> Failed | None:
+        """Why this subtask is not even begun."""
+        if subtask.subtask in self._tombstones:
+            kind, code, message = ErrorKind.PERMANENT, CANCELLED, "cancelled before it began"
+        elif subtask.model != self._model.name:
+            kind, code = ErrorKind.TRANSIENT, "wrong_model"
+            message = f"it is for {subtask.model!r}, and this worker serves {self._model.name!r}"
+        else:
+            return None
+        return Failed(
+            request=subtask.request,
+            subtask=subtask.subtask,
+            attempt=subtask.attempt,
+            execution=uuid4(),
+            worker=self._settings.name,
+            kind=kind,
+            code=code,
+            message=message,
+        )
+
+    async def _execute(self, subtask: SubtaskRequest, delivery_count: int) -> None:
+        execution = begin(
+            subtask,
+            delivery_count,
+            self._settings.name,
+            self._stream,
+            self._settings.coalesce_seconds,
+        )
+        self._running[execution.id] = execution
+        try:
+            self._claim(execution.started)
+            outcome = await execute(execution, self._provider, self._model)
+            self._note_health(outcome)
+            await execution.stream.flush()
+            await self._report(outcome)
+        finally:
+            execution.stream.close()
+            del self._running[execution.id]
+
+    def _claim(self, started: Started) -> None:
+        """Tell the masters, without making the generation wait for the confirm."""
+        task = asyncio.create_task(self._tell(started))
+        self._claims.add(task)
+        task.add_done_callback(self._claims.discard)
+
+    async def _tell(self, message: Started | Heartbeat) -> None:
+        """Publish something whose loss the next heartbeat heals."""
+        try:
+            await self._bus.publish(topology.WORKERS.name, *encode(message, self._key))
+        except BusError as error:
+            self._log.warning("worker.not_told", type=message.type, reason=str(error))
+
+    async def _stream(self, queue: str, message: Started | TokenChunk) -> None:
+        await self._bus.stream(queue, *encode(message, self._key))
+
+    async def _report(self, outcome: Completed | Failed) -> None:
+        """Publish a result until the broker has confirmed it."""
+        body, headers = encode(outcome, self._key)
+        pause = 0.05
+        while True:
+            try:
+                await self._bus.publish(
+                    topology.RESULTS.name, body, headers, correlation_id=str(outcome.request)
+                )
+            except (QueueFull, PublishUnknown, BusUnavailable, Unroutable) as error:
+                pause = min(2 * pause, LONGEST_PUBLISH_PAUSE_SECONDS)
+                self._log.warning(
+                    "worker.result_not_stored", subtask=str(outcome.subtask), reason=str(error)
+                )
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            else:
+                break
+        self._log_outcome(outcome)
+
+    def _log_outcome(self, outcome: Completed | Failed) -> None:
+        if isinstance(outcome, Failed):
+            self._log.info(
+                "execute.failed",
+                subtask=str(outcome.subtask),
+                attempt=outcome.attempt,
+                kind=outcome.kind.value,
+                code=outcome.code,
+                reason=outcome.message,
+            )
+
+    def _note_health(self, outcome: Completed | Failed) -> None:
+        """A worker whose engine is down would fail the whole queue in seconds: stop in time."""
+        if isinstance(outcome, Completed):
+            self._sick_count = 0
+        elif outcome.code in SICKNESS:
+            self._sick_count += 1
+            if self._sick_count >= self._settings.sick_after and self._consuming:
+                self._log.warning("worker.engine_sick", code=outcome.code)
+                self._sick.set()
+
+    async def on_control(self, delivery: Delivery) -> None:
+        """Carry out one order of a master."""
+        try:
+            order = decode(CONTROL, delivery.body, delivery.headers, self._key)
+        except UnreadableMessage as error:
+            self._log.warning("worker.unreadable", queue=delivery.queue, reason=str(error))
+            await quarantine(self._bus, delivery, str(error))
+            return
+        self._obey(order)
+        await delivery.ack()
+
+    def _obey(self, order: Message) -> None:
+        match order:
+            case Cancel():
+                self._cancel(order)
+            case Resend():
+                for execution in self._running.values():
+                    if execution.subtask.subtask == order.subtask:
+                        execution.stream.resend(order.offset, order.to)
+            case Drain(worker=worker) if worker in {None, self._settings.name}:
+                self._drain.set()
+
+    def _cancel(self, order: Cancel) -> None:
+        wanted = frozenset(order.subtasks)
+        for execution in self._running.values():
+            if execution.subtask.subtask in wanted and order.execution in {None, execution.id}:
+                execution.cancel()
+        # One execution that is not wanted says nothing about the next one of the same subtask.
+        if order.execution is None:
+            self._tombstones.update(wanted)
+
+    async def _beat_forever(self) -> None:
+        while True:
+            await self._beat()
+            await asyncio.sleep(self._settings.heartbeat_seconds)
+
+    async def _beat(self, *, stopped: bool = False) -> None:
+        running = (
+            RunningSubtask(
+                subtask=execution.subtask.subtask,
+                attempt=execution.subtask.attempt,
+                execution=execution.id,
+            )
+            for execution in self._running.values()
+        )
+        await self._tell(
+            Heartbeat(
+                worker=self._settings.name,
+                model=self._model.name,
+                slots=self._model.slots,
+                provider=self._model.provider.value,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                release=RELEASE,
+                draining=not self._consuming,
+                stopped=stopped,
+                running=tuple(running),
+            )
+        )
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

@@ -1,0 +1,67 @@
+"""Settings of a worker process, checked together at start."""
+
+import os
+import re
+import secrets
+import socket
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from queue_schemas.topology import CONSUMER_TIMEOUT_SECONDS
+
+
+def _worker_name() -> str:
+    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:80]
+    return f"{host}-{os.getpid()}-{secrets.token_hex(2)}"
+
+
+class WorkerSettings(BaseSettings):
+    """Read from the environment with the prefix `MILLRACE_WORKER_`; seconds everywhere."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MILLRACE_WORKER_", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    name: str = Field(default_factory=_worker_name, pattern=r"^[A-Za-z0-9_.-]{1,128}$")
+    queue_key: SecretStr | None = Field(
+        default=None,
+        validation_alias="MILLRACE_QUEUE_KEY",
+        description="Signs messages; the same for master and workers.",
+    )
+    heartbeat_seconds: float = Field(default=5.0, gt=0, description="Renews leases.")
+    drain_seconds: float = Field(
+        default=600.0, ge=0, description="Time that running subtasks get after SIGTERM."
+    )
+    coalesce_seconds: float = Field(
+        default=0.025, ge=0, le=1, description="At most one chunk of a stream in this time."
+    )
+    check_seconds: float = Field(
+        default=30.0, gt=0, description="Longest pause between two looks at a sick engine."
+    )
+    sick_after: int = Field(
+        default=3, ge=1, description="Engine failures in a row until it is checked again."
+    )
+    cancelled_seconds: float = Field(
+        default=900.0, gt=0, description="How long a cancelled subtask is remembered."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.coalesce_seconds >= self.heartbeat_seconds:
+            raise ValueError(
+                "MILLRACE_WORKER_COALESCE_SECONDS must be smaller than a heartbeat "
+                f"({self.heartbeat_seconds:g}), or leases expire while text waits"
+            )
+        if self.drain_seconds > CONSUMER_TIMEOUT_SECONDS:
+            raise ValueError(
+                "MILLRACE_WORKER_DRAIN_SECONDS must not exceed the broker's consumer timeout "
+                f"({CONSUMER_TIMEOUT_SECONDS}), which gives the subtasks to somebody else"
+            )
+        return self
+
+    @property
+    def signing_key(self) -> bytes | None:
+        """The queue key as bytes."""
+        return self.queue_key.get_secret_value().encode() if self.queue_key else None
