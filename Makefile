@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 STAGE := scripts/stage
 
-.PHONY: help demo up test check lint format bench schemas lock clean
+.PHONY: help demo up test types imports lint format bench schemas lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,15 +22,22 @@ up: ## Run Millrace on this machine until Ctrl-C
 	@scripts/bootstrap local
 	@$(BIN)/millrace up
 
+# A failed check does not keep the tests from running: one run tells everything.
 test: ## Lint, types, import rules and every test, with a real Postgres and RabbitMQ
 	@$(STAGE) "environment" scripts/bootstrap dev
 	@$(STAGE) "rabbitmq" scripts/ensure-rabbitmq
-	@$(MAKE) check
-	@printf '\n== tests\n'
-	@$(BIN)/python -m pytest -q $(PYTEST)
+	@failed=; \
+	for check in lint types imports; do $(MAKE) $$check || failed="$$failed $$check"; done; \
+	printf '\n== tests\n'; \
+	$(BIN)/python -m pytest -q $(PYTEST) || failed="$$failed tests"; \
+	[ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
-check: lint # everything short of running the code
+types: ## Check types
+	@scripts/bootstrap dev
 	@$(STAGE) "types" $(BIN)/mypy
+
+imports: ## Check that packages import only what they may
+	@scripts/bootstrap dev
 	@$(STAGE) "imports" $(BIN)/lint-imports --no-cache
 
 lint: ## Check style and formatting

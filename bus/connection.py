@@ -61,6 +61,10 @@ class Connection:
 
 async def open_connection(url: str, name: str) -> Connection:
     """Connect. Raises `BusUnavailable` with the cause and the remedy."""
+    if not _is_amqp(url):
+        raise BusUnavailable(
+            f"{redact(url)!r} is not a RabbitMQ URL: write amqp://user:password@host:5672/vhost"
+        )
     try:
         target = URL(url)
         if "heartbeat" not in target.query:
@@ -71,7 +75,7 @@ async def open_connection(url: str, name: str) -> Connection:
             reconnect_interval=RECONNECT_SECONDS,
             client_properties={"connection_name": name},
         )
-    except (*CONNECTION_EXCEPTIONS, TimeoutError, ValueError, KeyError) as error:
+    except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
         raise BusUnavailable(_why_not(url, error)) from error
     return Connection(robust)
 
@@ -107,11 +111,17 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
+def _is_amqp(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"amqp", "amqps"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port is no number
+        return False
+
+
 def _why_not(url: str, error: BaseException) -> str:
     parts = urlsplit(url)
     place = f"{parts.hostname}:{parts.port or 5672}"
-    if parts.scheme not in {"amqp", "amqps"} or not parts.hostname:
-        return f"{redact(url)!r} is not a RabbitMQ URL: write amqp://user:password@host:5672/vhost"
     if isinstance(error, AuthenticationError | ProbableAuthenticationError):
         return (
             f"RabbitMQ at {place} refused the login of {parts.username or 'guest'!r}: "

@@ -1,5 +1,8 @@
 """Subtasks: every move is a conditional update whose guard comes from the move table.
 
+Who moves a subtask holds its request row (`requests.lock`), taken in the order of ids; so two
+replicas cannot wait for each other, and the last two subtasks of a request still make one ending.
+
 A call that moves no row is not an error: somebody was faster, and the caller says what that means.
 Batches travel as arrays, so that a hundred results cost one statement.
 """
@@ -105,22 +108,29 @@ async def ledger(connection: AsyncConnection, request: UUID) -> list[dict[str, A
 
 
 _MARK_QUEUED = text(f"""
-    WITH confirmed AS (
-        SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[])) AS c(id, attempt)
-    ), sent AS (
-        DELETE FROM millrace.outbox o USING confirmed c
-         WHERE o.subtask_id = c.id AND o.attempt = c.attempt
-    )
     UPDATE millrace.subtasks s SET state = 'queued', queued_at = now()
-      FROM confirmed c
+      FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[])) AS c(id, attempt)
      WHERE s.id = c.id AND s.attempt = c.attempt AND s.state IN ({_from(SubtaskState.QUEUED)})
+""")
+_FORGET_SENT = text("""
+    DELETE FROM millrace.outbox o
+     USING unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[])) AS c(id, attempt)
+     WHERE o.subtask_id = c.id AND o.attempt = c.attempt
 """)
 
 
 async def mark_queued(connection: AsyncConnection, sent: Sequence[tuple[UUID, int]]) -> None:
-    """The broker confirmed these (subtask, attempt) pairs: their outbox rows go."""
-    values = {"ids": [pair[0] for pair in sent], "attempts": [pair[1] for pair in sent]}
-    await connection.execute(_MARK_QUEUED, values)
+    """The broker confirmed these (subtask, attempt) pairs."""
+    await connection.execute(_MARK_QUEUED, _pairs(sent))
+
+
+async def forget_sent(connection: AsyncConnection, sent: Sequence[tuple[UUID, int]]) -> None:
+    """Delete the outbox rows of (subtask, attempt) pairs that the broker has confirmed."""
+    await connection.execute(_FORGET_SENT, _pairs(sent))
+
+
+def _pairs(sent: Sequence[tuple[UUID, int]]) -> dict[str, list[UUID] | list[int]]:
+    return {"ids": [pair[0] for pair in sent], "attempts": [pair[1] for pair in sent]}
 
 
 # A later delivery of the same attempt takes over from an earlier one; between equals the first
@@ -166,10 +176,17 @@ async def outrun(connection: AsyncConnection, starts: Sequence[Started]) -> list
     return [start for start in starts if holders.get(start.subtask) != start.execution]
 
 
+# A row that is locked is being moved by its holder; it needs no lease any more.
 _RENEW = text("""
+    WITH alive AS (
+        SELECT s.id
+          FROM millrace.subtasks s
+          JOIN unnest(CAST(:ids AS uuid[]), CAST(:executions AS uuid[])) AS r(id, execution)
+            ON s.id = r.id AND s.execution = r.execution AND s.state = 'running'
+           FOR UPDATE OF s SKIP LOCKED
+    )
     UPDATE millrace.subtasks s SET lease_until = now() + make_interval(secs => :lease)
-      FROM unnest(CAST(:ids AS uuid[]), CAST(:executions AS uuid[])) AS r(id, execution)
-     WHERE s.id = r.id AND s.execution = r.execution AND s.state = 'running'
+      FROM alive WHERE s.id = alive.id
 """)
 
 
@@ -404,10 +421,14 @@ async def expired_leases(connection: AsyncConnection, limit: int) -> list[Lost]:
 
 
 _FORGOTTEN = text("""
-    WITH lost AS (
+    WITH waiting AS (
+        SELECT id FROM millrace.subtasks
+         WHERE model = :model AND state = 'queued'
+           AND queued_at < now() - make_interval(secs => :age)
+           FOR UPDATE SKIP LOCKED
+    ), lost AS (
         UPDATE millrace.subtasks s SET queued_at = now()
-         WHERE s.model = :model AND s.state = 'queued'
-           AND s.queued_at < now() - make_interval(secs => :age)
+          FROM waiting w WHERE s.id = w.id
         RETURNING s.id, s.tenant_id, s.attempt, s.model
     )
     INSERT INTO millrace.outbox (tenant_id, subtask_id, attempt, model)

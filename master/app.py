@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import AsyncGenerator, Callable
 from importlib.metadata import version
@@ -15,8 +16,10 @@ from bus.protocol import Bus
 from db.engine import create_engine
 from master.api import chat, documents, errors, operations, requests
 from master.api.auth import KeyRing
+from master.batches import Batches
 from master.collect import Collector
 from master.dispatch import Dispatcher
+from master.facts import Fact
 from master.fleet import FleetView
 from master.running import Running
 from master.settings import MasterSettings
@@ -26,6 +29,8 @@ from queue_schemas import topology
 from queue_schemas.registry import Registry
 
 log = structlog.get_logger(__name__)
+
+_CUT_AFTER_SECONDS = 5
 
 
 def queues(registry: Registry) -> list[topology.Queue]:
@@ -57,9 +62,10 @@ async def _loops(
 ) -> AsyncGenerator[Running, None]:
     await bus.declare(queues(registry()))
     view = FleetView(registry, settings.window)
-    dispatcher = Dispatcher(engine, bus, view, settings.signing_key)
+    facts: Batches[Fact] = Batches("facts", limit=500)
+    dispatcher = Dispatcher(engine, bus, view, facts, settings.signing_key)
     streams = Streams(engine, bus, settings.replica, settings.signing_key, dispatcher.nudge)
-    collector = Collector(engine, bus, view, dispatcher, streams, settings)
+    collector = Collector(engine, bus, view, dispatcher, streams, facts, settings)
     sweeper = Sweeper(engine, bus, view, dispatcher, streams, settings)
     worker_seconds = settings.lease_seconds
     await view.refresh(engine, worker_seconds)
@@ -99,17 +105,74 @@ def create_app(running: Running) -> FastAPI:
     return app
 
 
-async def serve(settings: MasterSettings, registry: Callable[[], Registry], bus: Bus) -> None:
+class _Server(uvicorn.Server):
+    """Ends streams with a clear error before it would cut them."""
+
+    def __init__(self, config: uvicorn.Config, running: Running) -> None:
+        super().__init__(config)
+        self._running = running
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        await super().startup(sockets)
+        self.listening.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, give open streams their time, then let go of the rest."""
+        self._running.draining = True
+        letting_go = asyncio.create_task(self._let_go())
+        await super().shutdown(sockets)
+        letting_go.cancel()
+
+    async def _let_go(self) -> None:
+        await asyncio.sleep(self._running.settings.drain_seconds)
+        self._running.streams.interrupt()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket to serve on; port 0 takes a free one. Raises OSError with cause and remedy."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        message = f"cannot listen on {host}:{port}: {reason}; choose another (--port, --host)"
+        raise OSError(error.errno, message) from error
+
+
+@contextlib.asynccontextmanager
+async def serving(running: Running, sock: socket.socket) -> AsyncGenerator[asyncio.Task[None]]:
+    """The HTTP server of a running master. The task ends on SIGTERM or SIGINT."""
+    config = uvicorn.Config(
+        create_app(running),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(running.settings.drain_seconds) + _CUT_AFTER_SECONDS,
+    )
+    server = _Server(config, running)
+    task = asyncio.create_task(server.serve(sockets=[sock]))
+    started = asyncio.create_task(server.listening.wait())
+    try:
+        await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
+        yield task
+    finally:
+        started.cancel()
+        server.should_exit = True
+        await task
+
+
+async def serve(
+    settings: MasterSettings,
+    registry: Callable[[], Registry],
+    bus: Bus,
+    on_ready: Callable[[], None] | None = None,
+) -> None:
     """Run a master with its HTTP server until SIGTERM or SIGINT."""
-    async with run(settings, registry, bus) as running:
-        config = uvicorn.Config(
-            create_app(running),
-            host=settings.host,
-            port=settings.port,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=10,
-        )
+    sock = listen(settings.host, settings.port)
+    async with run(settings, registry, bus) as running, serving(running, sock) as server:
         log.info("master.ready", url=f"http://{settings.host}:{settings.port}")
-        await uvicorn.Server(config).serve()
+        if on_ready is not None:
+            on_ready()
+        await asyncio.wait({server})

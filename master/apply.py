@@ -47,11 +47,15 @@ class Applied:
 
 
 async def apply(
-    connection: AsyncConnection, results: Sequence[Result], view: FleetView, limits: Limits
+    connection: AsyncConnection,
+    results: Sequence[Result],
+    locked: dict[UUID, LockedRequest],
+    view: FleetView,
+    limits: Limits,
 ) -> Applied:
-    """Write a batch of results and everything that follows from them."""
+    """Write a batch of results, whose requests are locked, and everything that follows."""
     ids = sorted({result.request for result in results})
-    applied = Applied(requests=await requests.lock(connection, ids))
+    applied = Applied(requests=locked)
     before = await subtasks.of_requests(connection, ids)
     known = {subtask.id: subtask for rows in before.values() for subtask in rows}
     results = [result for result in results if result.subtask in known]

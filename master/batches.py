@@ -15,6 +15,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+Write = Callable[[list[T]], Awaitable[None]]
+Refuse = Callable[[T], Awaitable[None]]
 
 _LONGEST_PAUSE_SECONDS = 5.0
 _TRANSACTION_CONFLICTS = frozenset({"40001", "40P01"})  # serialization failure, deadlock
@@ -31,23 +33,10 @@ def is_outage(error: Exception) -> bool:
 
 
 class Batches(Generic[T]):
-    """Feeds `write` with lists of what was put, one list at a time, in order.
+    """Feeds a writer with lists of what was put, one list at a time, in order."""
 
-    An outage is waited out, with everything kept. An item that makes `write` fail for another
-    reason is handed to `refuse` alone, so that its neighbours are not lost with it.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        write: Callable[[list[T]], Awaitable[None]],
-        refuse: Callable[[T], Awaitable[None]],
-        *,
-        limit: int = 200,
-    ) -> None:
+    def __init__(self, name: str, *, limit: int = 200) -> None:
         self._name = name
-        self._write = write
-        self._refuse = refuse
         self._limit = limit
         self._queue: asyncio.Queue[T] = asyncio.Queue()
 
@@ -55,13 +44,17 @@ class Batches(Generic[T]):
         """Add an item; returns at once."""
         self._queue.put_nowait(item)
 
-    async def run(self) -> None:
-        """Write until cancelled."""
+    async def run(self, write: Write[T], refuse: Refuse[T]) -> None:
+        """Write until cancelled.
+
+        An outage is waited out, with everything kept. An item that makes `write` fail for another
+        reason is handed to `refuse` alone, so that its neighbours are not lost with it.
+        """
         while True:
             batch = [await self._queue.get()]
             while len(batch) < self._limit and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
-            await self._settle(batch)
+            await self._settle(batch, write, refuse)
             for _ in batch:
                 self._queue.task_done()
 
@@ -69,14 +62,14 @@ class Batches(Generic[T]):
         """Wait until everything that was put is written."""
         await self._queue.join()
 
-    async def _settle(self, batch: list[T]) -> None:
+    async def _settle(self, batch: list[T], write: Write[T], refuse: Refuse[T]) -> None:
         pause = 0.05
         while True:
             try:
-                await self._write(batch)
+                await write(batch)
             except Exception as error:
                 if not is_outage(error):
-                    await self._one_by_one(batch, error)
+                    await self._one_by_one(batch, error, write, refuse)
                     return
                 log.warning("batch.outage", batch=self._name, size=len(batch), error=str(error))
                 await asyncio.sleep(pause * random.uniform(0.5, 1.5))
@@ -84,10 +77,12 @@ class Batches(Generic[T]):
             else:
                 return
 
-    async def _one_by_one(self, batch: list[T], error: Exception) -> None:
+    async def _one_by_one(
+        self, batch: list[T], error: Exception, write: Write[T], refuse: Refuse[T]
+    ) -> None:
         if len(batch) == 1:
             log.error("batch.refused", batch=self._name, exc_info=error)
-            await self._refuse(batch[0])
+            await refuse(batch[0])
             return
         for item in batch:
-            await self._settle([item])
+            await self._settle([item], write, refuse)

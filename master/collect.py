@@ -1,16 +1,16 @@
 """Collect: takes what workers report, writes it once, and tells those whom it concerns.
 
-Results, claims and heartbeats come in batches; each batch is one transaction, and a message is
-acknowledged only after its commit. Everything here may run on any replica, and twice.
+Everything that arrives while one transaction is being written shares the next one, and a message
+is acknowledged only after its commit. Everything here may run on any replica, and twice.
 """
 
 import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from uuid import UUID
 
 import structlog
-from pydantic import TypeAdapter
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bus.protocol import Bus, Consumer, Delivery, quarantine
 from db import requests, subtasks, workers
@@ -18,6 +18,7 @@ from master.announce import announce, broadcast, notify
 from master.apply import Applied, Limits, Result, apply
 from master.batches import Batches
 from master.dispatch import Dispatcher
+from master.facts import Confirmed, Fact, Received
 from master.fleet import FleetView
 from master.planning.plan import StepKind
 from master.settings import MasterSettings
@@ -28,6 +29,8 @@ from queue_schemas.messages import (
     RESULT,
     WORKER,
     Cancel,
+    Completed,
+    Failed,
     Heartbeat,
     Started,
 )
@@ -35,21 +38,27 @@ from queue_schemas.states import RequestState
 
 log = structlog.get_logger(__name__)
 
-T = TypeVar("T")
-
-_PREFETCH = 500
+_PREFETCH = 1000
 
 
 @dataclass(frozen=True)
-class Received(Generic[T]):
-    """A message with the delivery that is acknowledged once it is written."""
+class _Batch:
+    """Facts by kind. What a result of the same batch makes idle to write is left out."""
 
-    delivery: Delivery
-    message: T
+    results: list[Result]
+    starts: list[Started]
+    confirmed: list[Confirmed]
+    all_confirmed: list[Confirmed]
+    beats: list[Heartbeat]
+
+    @property
+    def requests(self) -> list[UUID]:
+        """Every request that the batch moves, in the order of locking."""
+        return sorted({fact.request for fact in (*self.results, *self.starts, *self.confirmed)})
 
 
 class Collector:
-    """The consumers of `results` and `workers` on one replica."""
+    """The consumers of `results` and `workers` on one replica, and its one writer."""
 
     def __init__(
         self,
@@ -58,6 +67,7 @@ class Collector:
         view: FleetView,
         dispatcher: Dispatcher,
         streams: Streams,
+        facts: Batches[Fact],
         settings: MasterSettings,
     ) -> None:
         self._engine = engine
@@ -65,24 +75,22 @@ class Collector:
         self._view = view
         self._dispatcher = dispatcher
         self._streams = streams
+        self._facts = facts
         self._lease_seconds = settings.lease_seconds
         self._limits = Limits(settings.max_attempts, settings.max_losses)
         self._key = settings.signing_key
-        self._results: Batches[Received[Result]] = Batches(
-            "results", self._write_results, _give_back
-        )
-        self._reports: Batches[Received[Started | Heartbeat]] = Batches(
-            "workers", self._write_reports, _give_back
-        )
 
     async def run(self) -> None:
         """Consume until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._results.run())
-            tasks.create_task(self._reports.run())
+            tasks.create_task(self._facts.run(self._write, _give_back))
             consumers = [
-                await self._consume(topology.RESULTS, RESULT, self._results),
-                await self._consume(topology.WORKERS, WORKER, self._reports),
+                await self._consume(
+                    topology.RESULTS, lambda d: decode(RESULT, d.body, d.headers, self._key)
+                ),
+                await self._consume(
+                    topology.WORKERS, lambda d: decode(WORKER, d.body, d.headers, self._key)
+                ),
             ]
             try:
                 await asyncio.Event().wait()
@@ -91,61 +99,88 @@ class Collector:
                     await consumer.cancel()
 
     async def _consume(
-        self, queue: topology.Queue, adapter: TypeAdapter[T], batches: Batches[Received[T]]
+        self,
+        queue: topology.Queue,
+        read: Callable[[Delivery], Completed | Failed | Started | Heartbeat],
     ) -> Consumer:
         async def receive(delivery: Delivery) -> None:
             try:
-                message = decode(adapter, delivery.body, delivery.headers, self._key)
+                message = read(delivery)
             except UnreadableMessage as error:
                 log.warning("collect.unreadable", queue=queue.name, reason=str(error))
                 await quarantine(self._bus, delivery, str(error))
             else:
-                batches.put(Received(delivery, message))
+                self._facts.put(Received(delivery, message))
 
         return await self._bus.consume(queue, receive, prefetch=_PREFETCH)
 
-    async def _write_results(self, batch: list[Received[Result]]) -> None:
-        results = [received.message for received in batch]
+    async def _write(self, facts: list[Fact]) -> None:
+        batch = _sort(facts)
+        in_vain: list[Started] = []
+        applied: Applied | None = None
         async with self._engine.begin() as connection:
-            applied = await apply(connection, results, self._view, self._limits)
-        await _acknowledge(batch)
-        if late := [r for r in results if r.execution not in applied.counted]:
-            log.info("collect.late", executions=[str(r.execution) for r in late])
-        self._streams.take_results([r for r in results if r.execution in applied.counted])
+            locked = await requests.lock(connection, batch.requests) if batch.requests else {}
+            if batch.confirmed:
+                await subtasks.mark_queued(
+                    connection, [(fact.subtask, fact.attempt) for fact in batch.confirmed]
+                )
+            if batch.starts:
+                in_vain = await self._claim(connection, batch.starts)
+            if batch.results:
+                applied = await apply(connection, batch.results, locked, self._view, self._limits)
+            if batch.all_confirmed:
+                await subtasks.forget_sent(
+                    connection, [(fact.subtask, fact.attempt) for fact in batch.all_confirmed]
+                )
+            if batch.beats:
+                await self._hear(connection, batch.beats)
+        await _acknowledge(facts)
+        if applied is not None:
+            await self._tell(applied, batch.results)
+        for start in in_vain:
+            stop = Cancel(subtasks=(start.subtask,), execution=start.execution)
+            await broadcast(self._bus, stop, self._key)
+
+    async def _claim(self, connection: AsyncConnection, starts: Sequence[Started]) -> list[Started]:
+        """Give executions their leases; returns those that work in vain."""
+        claimed = await subtasks.claim(connection, starts, self._lease_seconds)
+        planning = {request for _, request, kind in claimed if kind == StepKind.PLAN}
+        running = {request for _, request, _ in claimed} - planning
+        await requests.begin(connection, sorted(planning), RequestState.PLANNING)
+        await requests.begin(connection, sorted(running), RequestState.RUNNING)
+        got = {subtask for subtask, _, _ in claimed}
+        refused = [start for start in starts if start.subtask not in got]
+        return await subtasks.outrun(connection, refused) if refused else []
+
+    async def _hear(self, connection: AsyncConnection, beats: Sequence[Heartbeat]) -> None:
+        await workers.see(connection, beats)
+        if lines := [line for beat in beats for line in beat.running]:
+            await subtasks.renew(connection, lines, self._lease_seconds)
+
+    async def _tell(self, applied: Applied, results: Sequence[Result]) -> None:
+        counted = [result for result in results if result.execution in applied.counted]
+        if late := len(results) - len(counted):
+            log.info("collect.late", count=late)
+        self._streams.take_results(counted)
         await tell(applied, self._bus, self._streams, self._dispatcher, self._key)
 
-    async def _write_reports(self, batch: list[Received[Started | Heartbeat]]) -> None:
-        starts = _newest(
-            [received.message for received in batch if isinstance(received.message, Started)]
-        )
-        beats = {
-            received.message.worker: received.message
-            for received in batch
-            if isinstance(received.message, Heartbeat)
-        }
-        in_vain: list[Started] = []
-        async with self._engine.begin() as connection:
-            if starts:
-                claimed = await subtasks.claim(connection, starts, self._lease_seconds)
-                planning = {request for _, request, kind in claimed if kind == StepKind.PLAN}
-                running = {request for _, request, _ in claimed} - planning
-                await requests.begin(connection, sorted(planning), RequestState.PLANNING)
-                await requests.begin(connection, sorted(running), RequestState.RUNNING)
-                refused = {start.subtask for start in starts} - {row[0] for row in claimed}
-                if refused:
-                    in_vain = await subtasks.outrun(
-                        connection, [start for start in starts if start.subtask in refused]
-                    )
-            if beats:
-                await workers.see(connection, list(beats.values()))
-                lines = [line for beat in beats.values() for line in beat.running]
-                if lines:
-                    await subtasks.renew(connection, lines, self._lease_seconds)
-        await _acknowledge(batch)
-        for start in in_vain:
-            await broadcast(
-                self._bus, Cancel(subtasks=(start.subtask,), execution=start.execution), self._key
-            )
+
+def _sort(facts: Sequence[Fact]) -> _Batch:
+    messages = [fact.message for fact in facts if isinstance(fact, Received)]
+    results = [message for message in messages if isinstance(message, Completed | Failed)]
+    starts = [message for message in messages if isinstance(message, Started)]
+    beats = {message.worker: message for message in messages if isinstance(message, Heartbeat)}
+    confirmed = [fact for fact in facts if isinstance(fact, Confirmed)]
+    ended = {(result.subtask, result.attempt) for result in results}
+    begun = {(start.subtask, start.attempt) for start in starts}
+    executions = {result.execution for result in results}
+    return _Batch(
+        results=results,
+        starts=_newest([start for start in starts if start.execution not in executions]),
+        confirmed=[fact for fact in confirmed if (fact.subtask, fact.attempt) not in ended | begun],
+        all_confirmed=confirmed,
+        beats=list(beats.values()),
+    )
 
 
 def _newest(starts: list[Started]) -> list[Started]:
@@ -154,13 +189,16 @@ def _newest(starts: list[Started]) -> list[Started]:
     return list({start.subtask: start for start in ordered}.values())
 
 
-async def _acknowledge(batch: list[Received[T]]) -> None:
-    await asyncio.gather(*(received.delivery.ack() for received in batch))
+async def _acknowledge(facts: Sequence[Fact]) -> None:
+    for fact in facts:
+        if isinstance(fact, Received):
+            await fact.delivery.ack()
 
 
-async def _give_back(received: Received[T]) -> None:
-    """The batch's writer refuses this one; the delivery limit sends it to `dead` in the end."""
-    await received.delivery.retry()
+async def _give_back(fact: Fact) -> None:
+    """The writer refuses this one; the delivery limit sends it to `dead` in the end."""
+    if isinstance(fact, Received):
+        await fact.delivery.retry()
 
 
 async def tell(

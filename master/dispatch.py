@@ -18,6 +18,7 @@ from db import outbox, requests, subtasks
 from db.outbox import Due
 from db.requests import StoredRequest
 from master.batches import Batches, is_outage
+from master.facts import Confirmed, Fact
 from master.fleet import FleetView
 from master.planning.compose import messages_for
 from master.planning.plan import Plan, Step
@@ -48,7 +49,12 @@ class Dispatcher:
     """Publishes ready subtasks of this replica's requests and of the common outbox."""
 
     def __init__(
-        self, engine: AsyncEngine, bus: Bus, view: FleetView, signing_key: bytes | None
+        self,
+        engine: AsyncEngine,
+        bus: Bus,
+        view: FleetView,
+        facts: Batches[Fact],
+        signing_key: bytes | None,
     ) -> None:
         self._engine = engine
         self._bus = bus
@@ -56,9 +62,7 @@ class Dispatcher:
         self._key = signing_key
         self._due = asyncio.Event()
         self._publishing: set[asyncio.Task[None]] = set()
-        self.confirmed: Batches[tuple[UUID, int]] = Batches(
-            "confirmed", self._mark_queued, self._leave_in_outbox, limit=500
-        )
+        self._facts = facts
 
     def nudge(self) -> None:
         """The outbox has something new; do not wait for the next look."""
@@ -88,19 +92,17 @@ class Dispatcher:
 
     async def run(self, every_seconds: float) -> None:
         """Release what is due until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.confirmed.run())
-            while True:
-                try:
-                    busy = await self._release()
-                except Exception as error:
-                    if not is_outage(error):
-                        log.error("dispatch.failed", exc_info=error)
-                    else:
-                        log.warning("dispatch.outage", error=str(error))
-                    busy = False
-                if not busy:
-                    await self._wait(every_seconds)
+        while True:
+            try:
+                busy = await self._release()
+            except Exception as error:
+                if not is_outage(error):
+                    log.error("dispatch.failed", exc_info=error)
+                else:
+                    log.warning("dispatch.outage", error=str(error))
+                busy = False
+            if not busy:
+                await self._wait(every_seconds)
 
     async def _wait(self, seconds: float) -> None:
         try:
@@ -158,7 +160,7 @@ class Dispatcher:
             log.warning("dispatch.unpublished", subtask=str(call.subtask), error=str(error))
             await self._postpone(call.subtask, call.attempt, tries, str(error))
         else:
-            self.confirmed.put((call.subtask, call.attempt))
+            self._facts.put(Confirmed(call.request, call.subtask, call.attempt))
 
     async def _postpone(self, subtask: UUID, attempt: int, tries: int, reason: str) -> None:
         delay = min(0.5 * 2 ** min(tries, 10), _LONGEST_POSTPONE_SECONDS)
@@ -170,13 +172,6 @@ class Dispatcher:
                 raise
             # The row stays held for a while and then comes due by itself.
             log.warning("dispatch.outage", error=str(error))
-
-    async def _mark_queued(self, sent: list[tuple[UUID, int]]) -> None:
-        async with self._engine.begin() as connection:
-            await subtasks.mark_queued(connection, sent)
-
-    async def _leave_in_outbox(self, sent: tuple[UUID, int]) -> None:
-        log.error("dispatch.unmarked", subtask=str(sent[0]), attempt=sent[1])
 
 
 async def _call(

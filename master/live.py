@@ -46,7 +46,12 @@ class Idle:
     """Nothing happened for a while; the connection wants a sign of life."""
 
 
-Item = Text | Reasoning | Status | Idle | Ending
+@dataclass(frozen=True)
+class Interrupted:
+    """This replica shuts down; the request itself goes on."""
+
+
+Item = Text | Reasoning | Status | Idle | Interrupted | Ending
 
 
 class Live:
@@ -55,6 +60,7 @@ class Live:
     def __init__(self, request: UUID, plan: Plan, subtasks: Mapping[UUID, str]) -> None:
         self.request = request
         self.ending: Ending | None = None
+        self._interrupted = False
         self._changed = asyncio.Event()
         self._cursor = Cursor()
         self._emitted: list[str] = []
@@ -128,6 +134,11 @@ class Live:
             self.ending = ending
             self._changed.set()
 
+    def interrupt(self) -> None:
+        """Let go of the client; the request is not ended by this."""
+        self._interrupted = True
+        self._changed.set()
+
     async def follow(self, idle_seconds: float) -> AsyncGenerator[Item, None]:
         """Everything to show, as it comes; the last item is the Ending."""
         while True:
@@ -145,15 +156,18 @@ class Live:
                     yield Text(rest)
                 yield ending
                 return
+            if self._interrupted:
+                yield Interrupted()
+                return
             try:
                 async with asyncio.timeout(idle_seconds):
                     await self._changed.wait()
             except TimeoutError:
                 yield Idle()
 
-    async def ended(self) -> Ending:
-        """Wait for the terminal state."""
-        while self.ending is None:
+    async def ended(self) -> Ending | None:
+        """Wait for the terminal state; None when this replica lets go before."""
+        while self.ending is None and not self._interrupted:
             self._changed.clear()
             await self._changed.wait()
         return self.ending

@@ -87,6 +87,7 @@ def _question(stored: Mapping[str, Any]) -> Question:
         model=stored["model"],
         messages=tuple(stored["messages"]),
         parameters=stored["parameters"],
+        stream=stored["stream"],
         task=stored["task"],
     )
 

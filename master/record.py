@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from db.requests import StoredRequest
-from master.planning.gate import measured_speedup
+from master.planning.chat import estimate_chat_tokens
+from master.planning.gate import measured_extra_tokens, measured_speedup
 from master.planning.plan import Plan, StepKind
 from queue_schemas.registry import Registry
 
@@ -124,10 +125,10 @@ def _measured(
     ]
     prompts = [subtask["prompt_tokens"] for subtask in subtasks]
     split = len(plan.steps) > 1
+    whole = estimate_chat_tokens(stored.question["messages"])
     return {
         "speedup": measured_speedup(spans) if split else None,
-        # What the longest prompt does not explain was said again for the other parts.
-        "extra_tokens": sum(prompts) - max(prompts) if split and prompts else None,
+        "extra_tokens": measured_extra_tokens(prompts, whole) if split else None,
         "wall_seconds": _between(stored.created_at, stored.finished_at),
     }
 

@@ -39,6 +39,9 @@ class MasterSettings(BaseSettings):
         default=60.0, gt=0, description="Queued for so long with an empty queue: publish again."
     )
     keep_alive_seconds: float = Field(default=10.0, gt=0, description="Between SSE comments.")
+    drain_seconds: float = Field(
+        default=20.0, ge=0, description="Time that open streams get after SIGTERM."
+    )
     key_cache_seconds: float = Field(default=5.0, ge=0, description="A revoked key works so long.")
     window: int = Field(
         default=4, ge=1, description="Depth of a model's queue, in generations of its max workers."

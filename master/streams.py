@@ -74,6 +74,11 @@ class Streams:
         """Whether the request is streamed here."""
         return request in self._live
 
+    def interrupt(self) -> None:
+        """End all streams here without ending their requests."""
+        for live in self._live.values():
+            live.interrupt()
+
     def __len__(self) -> int:
         return len(self._live)
 
@@ -144,6 +149,7 @@ class Streams:
         part = live.parts[live.subtasks[chunk.subtask]]
         shown = part.text[: part.shown]
         async with self._engine.begin() as connection:
+            await requests.lock(connection, [live.request])
             moved = await subtasks.again(
                 connection,
                 chunk.subtask,

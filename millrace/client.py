@@ -65,7 +65,7 @@ class Master:
             )
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         # A proxy of the environment cannot reach this machine's loopback.
-        trust = not _is_loopback(urlsplit(self.url).hostname or "")
+        trust = not is_loopback(self.url)
         self._http = httpx2.AsyncClient(headers=headers, timeout=_TIMEOUT, trust_env=trust)
 
     async def __aenter__(self) -> Self:
@@ -149,13 +149,21 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The operating system's error below the HTTP library's."""
-    while not isinstance(error, OSError) and (error.__cause__ or error.__context__):
-        error = error.__cause__ or error.__context__ or error
-    return error
+    """The operating system's error below those of the HTTP library and of its attempts."""
+    best, below = error, [error]
+    while below:
+        this = below.pop()
+        if isinstance(this, OSError) and this.errno is not None:
+            best = this
+        if isinstance(this, BaseExceptionGroup):
+            below += this.exceptions
+        below += [deeper for deeper in (this.__cause__ or this.__context__,) if deeper is not None]
+    return best
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Whether this address is on this machine."""
+    host = urlsplit(url).hostname or ""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -27,7 +27,6 @@ async def embedded_postgres(folder: Path) -> AsyncGenerator[str, None]:
     """
     if not is_installed():
         raise Problem(_MISSING)
-    folder.mkdir(parents=True, exist_ok=True)
     try:
         server = await asyncio.to_thread(_start, folder)
     except Exception as error:
@@ -46,6 +45,7 @@ def is_installed() -> bool:
 
 
 def _start(folder: Path) -> Any:
+    folder.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         # It asks for XDG_RUNTIME_DIR at import, which a server rarely has.
         warnings.simplefilter("ignore")

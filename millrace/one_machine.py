@@ -15,7 +15,7 @@ from bus.memory import MemoryBroker, MemoryBus
 from db import migrate, tenants
 from db.engine import create_engine
 from master.api.keys import new_key, prefix_of
-from millrace import models_file, ollama_url
+from millrace import home, models_file, ollama_url
 from millrace.embedded_postgres import embedded_postgres
 from millrace.registry_file import RegistryFile
 from queue_schemas.registry import Capability, Model, ProviderName, Registry
@@ -24,11 +24,6 @@ from worker.providers.registry import make_provider
 from worker.settings import WorkerSettings
 
 _OLLAMA_SECONDS = 2.0
-
-
-def home() -> Path:
-    """Where a machine keeps its database and its key between runs."""
-    return Path(os.environ.get("MILLRACE_HOME") or Path.home() / ".millrace")
 
 
 @contextlib.asynccontextmanager
@@ -110,17 +105,21 @@ async def make_key(database_url: str, tenant: str, name: str) -> str:
     return made.plain
 
 
-async def own_key(database_url: str, folder: Path) -> str:
+async def own_key(database_url: str) -> str:
     """This machine's key: made at the first start, kept in a file that only its owner reads."""
-    file = folder / "key"
-    kept = file.read_text().strip() if file.is_file() else ""
+    kept = home.kept_key()
     if kept and await _is_valid(database_url, kept):
         return kept
     plain = await make_key(database_url, "default", "one machine")
-    folder.mkdir(parents=True, exist_ok=True)
-    file.touch(mode=0o600)
-    file.write_text(plain + "\n")
+    _keep(plain)
     return plain
+
+
+def _keep(plain: str) -> None:
+    file = home.key_file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch(mode=0o600)
+    file.write_text(plain + "\n", encoding="utf-8")
 
 
 async def _is_valid(database_url: str, plain: str) -> bool:

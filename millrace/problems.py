@@ -54,14 +54,12 @@ def place(url: str) -> str:
 def explain(error: BaseException) -> str:
     """One line for a person."""
     error = _innermost(error)
-    if isinstance(error, Problem):
+    if isinstance(error, Problem | BusError):
         return one_line(str(error))
     if isinstance(error, ValidationError):
         return _setting(error)
-    if isinstance(error, BusError):
-        return f"the message broker failed: {reason(error)}. Check it with `millrace doctor`."
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        return _missing_module(error.name)
+    if isinstance(error, ModuleNotFoundError) and _top(error) in _EXTRAS:
+        return _missing_module(_top(error))
     if isinstance(error, OSError):
         return _system(error)
     return (
@@ -97,16 +95,20 @@ def _innermost(error: BaseException) -> BaseException:
 def _setting(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     name = ".".join(str(part) for part in first["loc"])
-    variable = name if name.isupper() or not name else f"MILLRACE_{name.upper()}"
+    prefix = "MILLRACE_WORKER_" if error.title == "WorkerSettings" else "MILLRACE_"
+    variable = name if name.isupper() or not name else prefix + name.upper()
     if first["type"] == "missing":
         return f"{variable} is not set. See `millrace --help` for the settings."
-    return one_line(f"{variable}: {first['msg']}".removeprefix(": "))
+    message = first["msg"].removeprefix("Value error, ")
+    return one_line(f"{variable}: {message}" if variable else message)
+
+
+def _top(error: ModuleNotFoundError) -> str:
+    return (error.name or "").partition(".")[0]
 
 
 def _missing_module(name: str) -> str:
-    top = name.partition(".")[0]
-    extra = _EXTRAS.get(top, "local")
-    return f"{top} is not installed here. Install it with: pip install 'millrace[{extra}]'"
+    return f"{name} is not installed here. Install it with: pip install 'millrace[{_EXTRAS[name]}]'"
 
 
 def _system(error: OSError) -> str:

@@ -11,12 +11,12 @@ from pathlib import Path
 from pydantic import SecretStr
 from rich.console import Console
 
-from bus import rabbitmq
 from bus.memory import MemoryBroker, MemoryBus
 from bus.protocol import Bus
+from bus.rabbitmq import connect
 from master import app
 from master.settings import MasterSettings
-from millrace import one_machine
+from millrace import home, one_machine
 from queue_schemas.registry import Registry
 
 
@@ -31,15 +31,14 @@ class UpOptions:
 
 async def up(options: UpOptions, console: Console) -> None:
     """Run database, bus, workers and master; print how to use them."""
-    folder = one_machine.home()
+    folder = home.folder()
     async with contextlib.AsyncExitStack() as stack:
         database_url = await stack.enter_async_context(one_machine.database(folder))
         registry, note = await stack.enter_async_context(one_machine.models(options.models))
         settings = settings_for(database_url, host=options.host, port=options.port)
-        key = await one_machine.own_key(database_url, folder)
+        key = await one_machine.own_key(database_url)
         bus = await stack.enter_async_context(_bus_and_workers(options, registry(), settings))
-        _greet(console, settings, key, note)
-        await app.serve(settings, registry, bus)
+        await app.serve(settings, registry, bus, lambda: _greet(console, settings, key, note))
 
 
 def settings_for(database_url: str, **options: object) -> MasterSettings:
@@ -55,7 +54,7 @@ async def _bus_and_workers(
     """The bus of the master, with workers behind it: processes on RabbitMQ, else tasks here."""
     url = os.environ.get("RABBITMQ_URL")
     if url:
-        bus: Bus = await rabbitmq.connect(url, name=f"master {settings.replica}")
+        bus: Bus = await connect(url, name=f"master {settings.replica}")
         await bus.declare(app.queues(registry))
         behind = worker_processes(options, registry)
     else:

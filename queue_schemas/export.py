@@ -96,8 +96,12 @@ def _channel(channel: Channel) -> Document:
 
 def _binding(at: Queue | Exchange) -> Document:
     if isinstance(at, Queue):
-        entity: Document = {"name": at.name, "durable": not at.exclusive, "autoDelete": False}
-        entity["exclusive"] = at.exclusive
+        entity: Document = {
+            "name": at.name,
+            "durable": not at.exclusive,
+            "exclusive": at.exclusive,
+            "autoDelete": at.exclusive,
+        }
         return {"is": "queue", "queue": entity, "bindingVersion": _AMQP_BINDING}
     entity = {"name": at.name, "type": at.type, "durable": True, "autoDelete": False}
     return {"is": "routingKey", "exchange": entity, "bindingVersion": _AMQP_BINDING}

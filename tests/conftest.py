@@ -37,11 +37,14 @@ def rabbitmq() -> Iterator[servers.Rabbit]:
 
 
 @pytest.fixture(scope="session")
-def local_rabbitmq() -> Iterator[servers.LocalRabbit]:
-    """A RabbitMQ node to freeze, kill and restart."""
+def local_rabbitmq(rabbitmq: servers.Rabbit) -> Iterator[servers.LocalRabbit]:
+    """A RabbitMQ node to freeze, kill and restart; whoever does it heals it again."""
+    if isinstance(rabbitmq, servers.LocalRabbit):
+        yield rabbitmq
+        return
     try:
-        with servers.LocalRabbit(management=True) as rabbit:
-            yield rabbit
+        with servers.LocalRabbit(management=True) as local:
+            yield local
     except servers.Unavailable as error:
         pytest.skip(str(error))
 

@@ -16,6 +16,7 @@ from bus.protocol import (
     BusUnavailable,
     Consumer,
     Delivery,
+    Handler,
     PublishUnknown,
     QueueFull,
     Unroutable,
@@ -107,11 +108,8 @@ class Worker:
         try:
             while await self._ready(ending):
                 if control is None:
-                    control = await self._bus.consume(
-                        topology.control(self._settings.name),
-                        self.on_control,
-                        prefetch=CONTROL_PREFETCH,
-                    )
+                    queue = topology.control(self._settings.name)
+                    control = await self._subscribe(queue, self.on_control, CONTROL_PREFETCH)
                     beating = asyncio.create_task(self._beat_forever())
                 await self._consume(ending)
             await self._finish()
@@ -155,7 +153,7 @@ class Worker:
         self._sick_count = 0
         self._consuming = True
         queue = topology.subtasks(self._model.slug)
-        consumer = await self._bus.consume(queue, self.on_subtask, prefetch=self._model.slots)
+        consumer = await self._subscribe(queue, self.on_subtask, self._model.slots)
         self._log.info("worker.ready", queue=queue.name, slots=self._model.slots)
         sick = asyncio.create_task(self._sick.wait())
         try:
@@ -165,10 +163,19 @@ class Worker:
             self._consuming = False
             await consumer.cancel()
 
+    async def _subscribe(self, queue: topology.Queue, handler: Handler, prefetch: int) -> Consumer:
+        while True:
+            try:
+                return await self._bus.consume(queue, handler, prefetch=prefetch)
+            except BusUnavailable as error:
+                self._log.warning("worker.not_consuming", queue=queue.name, reason=str(error))
+                await asyncio.sleep(1.0)
+
     async def _finish(self) -> None:
         """Let running subtasks end; after the drain time, let go of them without a word."""
         if not self._tasks:
             return
+        await self._beat()
         self._log.info("worker.draining", running=len(self._tasks))
         _, late = await asyncio.wait(self._tasks, timeout=self._settings.drain_seconds)
         for task in late:
@@ -178,23 +185,20 @@ class Worker:
 
     async def on_subtask(self, delivery: Delivery) -> None:
         """Execute one delivery, report its outcome, acknowledge."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+        if task := asyncio.current_task():
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         try:
-            try:
-                subtask = decode(SUBTASK, delivery.body, delivery.headers, self._key)
-            except UnreadableMessage as error:
-                self._log.warning("worker.unreadable", queue=delivery.queue, reason=str(error))
-                await quarantine(self._bus, delivery, str(error))
-                return
-            if refusal := self._refusal(subtask):
-                await self._report(refusal)
-            else:
-                await self._execute(subtask, delivery.delivery_count)
-            await delivery.ack()
-        finally:
-            self._tasks.discard(task)
+            subtask = decode(SUBTASK, delivery.body, delivery.headers, self._key)
+        except UnreadableMessage as error:
+            self._log.warning("worker.unreadable", queue=delivery.queue, reason=str(error))
+            await quarantine(self._bus, delivery, str(error))
+            return
+        if refusal := self._refusal(subtask):
+            await self._report(refusal)
+        else:
+            await self._execute(subtask, delivery.delivery_count)
+        await delivery.ack()
 
     def _refusal(self, subtask: SubtaskRequest) -> Failed | None:
         """Why this subtask is not even begun."""

@@ -20,7 +20,7 @@ from master.api.state import ring, running
 from master.api.strict_json import read_json
 from master.batches import is_outage
 from master.ending import Ending
-from master.live import Idle, Item, Live, Reasoning, Status, Text
+from master.live import Idle, Interrupted, Item, Live, Reasoning, Status, Text
 from master.planning.chat import estimate_chat_tokens
 from master.planning.question import Question
 from master.planning.strategies import UnknownModel
@@ -54,7 +54,7 @@ async def chat_completions(request: Request) -> Response:
         await read_json(request), strict=request.headers.get(STRICT_HEADER) in {"1", "true"}
     )
     if master.draining:
-        raise errors.service_unavailable("this replica is shutting down")
+        raise errors.server_draining()
     accepted = await _submit(master, body, asker(key, request.headers, body.user), request.headers)
     live = master.streams.open(accepted.request, accepted.plan, dict(accepted.subtasks))
     headers = {ID_HEADER: str(accepted.request)}
@@ -73,6 +73,7 @@ async def _submit(master: Running, body: ChatBody, who: Asker, headers: Headers)
         model=body.model,
         messages=body.messages,
         parameters=body.parameters,
+        stream=body.stream,
         task=headers.get(TASK_HEADER) or None,
     )
     _check_length(master, body)
@@ -129,7 +130,7 @@ async def _stream(
         yield sse.DONE
     finally:
         master.streams.close(live)
-        if not finished:
+        if not finished and not master.draining:
             master.cancel_soon(accepted.request, accepted.tenant)
 
 
@@ -143,6 +144,8 @@ def _frame(chunks: openai_shapes.Chunks, item: Item, statuses: bool) -> bytes:
             return sse.status(description, done=done) if statuses else b""
         case Idle():
             return sse.PING
+        case Interrupted():
+            return sse.error(errors.server_draining()) + sse.DONE
         case _:
             return b""
 
@@ -157,7 +160,8 @@ def _closing(
     if end.tool_calls:
         frames.append(chunks.tool_calls(end.tool_calls))
     frames.append(chunks.finish(end.finish_reason or "stop", logprobs=end.logprobs))
-    if body.include_usage:
+    # Open WebUI shows usage that it did not ask for; it adds usages up, so once only.
+    if body.include_usage or statuses:
         frames.append(chunks.usage(openai_shapes.usage(end.prompt_tokens, end.completion_tokens)))
     return [*frames, sse.DONE]
 
@@ -176,8 +180,10 @@ async def _whole(
         ending = await _unless_gone(request, live)
     finally:
         master.streams.close(live)
-        if ending is None:
+        if ending is None and not master.draining:
             master.cancel_soon(accepted.request, accepted.tenant)
+    if ending is None and master.draining:
+        raise errors.server_draining()
     if ending is None:
         raise ApiError(499, "client_disconnected", "the client left")
     if ending.state is not RequestState.COMPLETED:

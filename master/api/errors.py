@@ -187,6 +187,12 @@ def service_unavailable(message: str, retry_after_seconds: float = 5.0) -> ApiEr
     return ApiError(503, "service_unavailable", message, headers=headers)
 
 
+def server_draining() -> ApiError:
+    """This replica shuts down. An accepted request goes on; another replica can be asked for it."""
+    message = "this server is shutting down; the request itself goes on"
+    return ApiError(503, "server_draining", message, headers=retry_headers(1.0))
+
+
 def server_error(message: str = "the server had an error; see its log") -> ApiError:
     """A bug. Says nothing about its cause, and that trying again is useless."""
     return ApiError(500, "internal_error", message, headers={"x-should-retry": "false"})

@@ -40,7 +40,7 @@ def background_task(question: Question) -> str | None:
     if question.task:
         return question.task
     messages, given = question.messages, question.parameters
-    if not messages or given.get("tools") or given.get("stream") or messages[-1]["role"] != "user":
+    if not messages or given.get("tools") or question.stream or messages[-1]["role"] != "user":
         return None
     if len(messages) == 1 and (found := _marked(text_of(messages[0]), _MARKS)):
         return found

@@ -17,6 +17,7 @@ class Question:
     messages: tuple[dict[str, JsonValue], ...]
     parameters: Mapping[str, JsonValue] = field(default_factory=dict)
     """Every other OpenAI parameter, as it came (temperature, tools, response_format, …)."""
+    stream: bool = False
     task: str | None = None
     """A front end's background prompt, named by its template header (`title_generation`)."""
 

@@ -27,7 +27,8 @@ _LONGEST_ASIDE = 400
 _LONGEST_LEAD = 600
 _STYLE = re.compile(
     r"\A\W*(?:(?:please|bitte|and|und)\s+)*(?:answer|keep|use|be|include|respond|thanks|antworte|"
-    r"halte|nutze|verwende|danke|(?:write|make|schreibe?)\s+(?:in|it|them|the answers?|auf|es|die antwort))\b",
+    r"halte|nutze|verwende|danke|(?:write|make|schreibe?)\s+(?:in|it|them|the answers?|auf|es|"
+    r"die antwort))\b",
     re.IGNORECASE,
 )
 _REASONS = frozenset({"why or why not", "why and how", "warum oder warum nicht", "if so, why"})

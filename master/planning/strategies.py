@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from master.planning.assign import default_model
+from master.planning.compose import messages_for
 from master.planning.direct import direct_plan
 from master.planning.front_end import background_task, task_plan
-from master.planning.compose import messages_for
 from master.planning.model_plan import (
     SillyPlan,
     is_worth_planning,

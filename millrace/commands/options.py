@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from millrace import home
+from millrace.client import Master, is_loopback
 from millrace.problems import Problem
 
 MasterUrl = Annotated[
@@ -34,8 +36,18 @@ ModelsFile = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+def master_client(url: str, api_key: str | None) -> Master:
+    """A client; on this machine, the key that `millrace up` keeps is used where none is given."""
+    return Master(url, api_key or (home.kept_key() if is_loopback(url) else None))
+
+
 def needed(value: str | None, variable: str, option: str) -> str:
     """A setting that this command cannot do without."""
     if not value:
         raise Problem(f"{variable} is not set. Set it or give {option}; see `millrace --help`.")
     return value
+
+
+def debug(context: typer.Context) -> bool:
+    """Whether `millrace --debug` was said."""
+    return bool(context.find_root().params.get("debug"))

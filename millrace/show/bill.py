@@ -24,7 +24,7 @@ def bill(record: Record, width: int) -> RenderableType:
 
 def _table(record: Record, width: int) -> Table:
     wide, priced = width >= _WIDE, bool((record.get("usage") or {}).get("cost"))
-    table = Table(box=SIMPLE_HEAD, expand=True, padding=(0, 1), pad_edge=False, border_style="dim")
+    table = Table(box=SIMPLE_HEAD, expand=True, collapse_padding=True, pad_edge=False)
     table.add_column("Part", no_wrap=True, overflow="ellipsis", ratio=1)
     table.add_column("Model", no_wrap=True, overflow="ellipsis", max_width=_WIDE if wide else 18)
     if wide:

@@ -1,6 +1,7 @@
 """Rows 1-6, 20-22 and 30, with bytes on a socket: lies about length, slowness, encodings."""
 
 import json
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -36,6 +37,12 @@ def refused(raw: bytes, status: int, code: str) -> dict[str, Any]:
     assert headers["x-request-id"]
     error: dict[str, Any] = body["error"]
     return error
+
+
+def send_for(connection: socket.socket, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        connection.sendall(b"x" * 100_000)
 
 
 @pytest.fixture
@@ -136,10 +143,8 @@ def test_a_stranger_cannot_go_on_sending_after_a_refusal(wire: Wire) -> None:
     with wire.connect() as connection:
         connection.sendall(head.replace(b"Connection: close\r\n", b""))
         refused(connection.recv(65536), 401, "invalid_api_key")
-        piece, until = b"x" * 100_000, time.monotonic() + 10
         with pytest.raises(ConnectionError):  # about a second later
-            while time.monotonic() < until:
-                connection.sendall(piece)
+            send_for(connection, seconds=10)
 
 
 def test_a_connection_is_kept_after_a_refusal_whose_body_was_read(client: httpx2.Client) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from master.aggregation.cursor import Cursor, PartText, advance, final_text, is_complete
 from master.aggregation.layout import Segment
 

@@ -1,4 +1,5 @@
 import pytest
+
 from master.aggregation.layout import LAYOUTS, fallback_layout, layout
 from master.planning.plan import AggregatorName, Plan, Step, StepKind
 

@@ -6,8 +6,10 @@ import struct
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from master.api.bodies import ChatBody, parse_chat
+from master.api.chat_schema import ChatRequest
 from master.api.errors import ApiError
 
 HELLO: dict[str, Any] = {"role": "user", "content": "Hello"}
@@ -267,16 +269,18 @@ def test_warnings_fit_into_a_header_whatever_the_names() -> None:
     assert len(warning) < 2000
 
 
-@pytest.mark.timeout(5)
 @pytest.mark.parametrize(
     "parameters",
     [
-        {"messages": [1] * 1_000_000},
-        {"messages": [{"role": "user", "content": [1] * 1_000_000}]},
-        {"messages": [HELLO], "stop": [1] * 1_000_000},
-        {"messages": [HELLO], "tools": [1] * 1_000_000},
-        {"messages": [HELLO], "modalities": ["x"] * 1_000_000},
+        {"messages": [1] * 2000},
+        {"messages": [{"role": "user", "content": [1] * 4000}] * 2000},
+        {"messages": [HELLO], "stop": [1] * 16},
+        {"messages": [HELLO], "tools": [1] * 500},
     ],
 )
-def test_a_million_bad_items_cost_no_more_than_one(parameters: dict[str, Any]) -> None:
-    assert refused({"model": "m", **parameters}).status == 400
+def test_a_long_list_of_bad_items_does_not_make_a_long_list_of_errors(
+    parameters: dict[str, Any],
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ChatRequest.model_validate({"model": "m", **parameters})
+    assert caught.value.error_count() == 1

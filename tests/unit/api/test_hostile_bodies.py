@@ -47,7 +47,7 @@ requests = st.fixed_dictionaries(
     {"model": st.just("m") | leaves, "messages": st.lists(messages, max_size=3) | values},
     optional=dict.fromkeys(NAMES[2:16], values),
 )
-steadily = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+steadily = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def outcome(body: bytes) -> ChatBody | ApiError:

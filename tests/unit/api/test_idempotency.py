@@ -1,4 +1,5 @@
 import pytest
+from pydantic import JsonValue
 from starlette.datastructures import Headers
 
 from master.api.errors import ApiError
@@ -44,5 +45,13 @@ def test_bodies_that_mean_the_same_have_one_digest() -> None:
 
 
 def test_other_bodies_have_other_digests() -> None:
-    bodies = [{"a": 1}, {"a": "1"}, {"a": True}, {"a": [1]}, {"a": 1, "b": None}, {"b": 1}, {}]
+    bodies: list[dict[str, JsonValue]] = [
+        {"a": 1},
+        {"a": "1"},
+        {"a": True},
+        {"a": [1]},
+        {"a": 1, "b": None},
+        {"b": 1},
+        {},
+    ]
     assert len({body_digest(body) for body in bodies}) == len(bodies)

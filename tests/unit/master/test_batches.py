@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 
-from master.batches import Batches
+from master.batches import Batches, Refuse, Write
 
 
 @contextlib.asynccontextmanager
-async def running(batches: Batches[int]) -> AsyncGenerator[None, None]:
-    task = asyncio.create_task(batches.run())
+async def running(
+    batches: Batches[int], write: Write[int], refuse: Refuse[int]
+) -> AsyncGenerator[None, None]:
+    task = asyncio.create_task(batches.run(write, refuse))
     try:
         yield
         async with asyncio.timeout(5):
@@ -31,8 +33,8 @@ async def test_what_arrives_during_a_write_shares_the_next_one() -> None:
         written.append(batch)
         await asyncio.sleep(0)
 
-    batches = Batches("numbers", write, never)
-    async with running(batches):
+    batches = Batches[int]("numbers")
+    async with running(batches, write, never):
         batches.put(1)
         while not written:
             await asyncio.sleep(0)
@@ -50,8 +52,8 @@ async def test_an_outage_is_waited_out_with_everything_kept() -> None:
             raise outage
         written.append(batch)
 
-    batches = Batches("numbers", write, never)
-    async with running(batches):
+    batches = Batches[int]("numbers")
+    async with running(batches, write, never):
         batches.put(1)
         batches.put(2)
     assert written == [[1, 2]]
@@ -69,10 +71,10 @@ async def test_a_bad_item_is_refused_alone() -> None:
     async def refuse(item: int) -> None:
         refused.append(item)
 
-    batches = Batches("numbers", write, refuse)
+    batches = Batches[int]("numbers")
     for item in (1, 13, 2):
         batches.put(item)
-    async with running(batches):
+    async with running(batches, write, refuse):
         pass
     assert (written, refused) == ([1, 2], [13])
 
@@ -83,9 +85,9 @@ async def test_a_batch_has_a_bound() -> None:
     async def write(batch: list[int]) -> None:
         sizes.append(len(batch))
 
-    batches = Batches("numbers", write, never, limit=10)
+    batches = Batches[int]("numbers", limit=10)
     for item in range(25):
         batches.put(item)
-    async with running(batches):
+    async with running(batches, write, never):
         pass
     assert sizes == [10, 10, 5]

@@ -58,6 +58,8 @@ def question(
     model: str = "millrace/split",
     *before: dict[str, JsonValue],
     task: str | None = None,
+    stream: bool = False,
     **parameters: JsonValue,
 ) -> Question:
-    return Question(model, (*before, {"role": "user", "content": text}), parameters, task)
+    messages = (*before, {"role": "user", "content": text})
+    return Question(model, messages, parameters, stream=stream, task=task)

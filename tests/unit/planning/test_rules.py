@@ -4,13 +4,10 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from master.planning.rules import find_structure
 from master.planning.structure import MOST_PARTS, Merge
-
-SENTENCE = " The water of the race drives the wheel."
-DOCUMENT = "# Mill handbook\n\nAn introduction.\n\n" + "".join(
-    f"## Chapter {n}\n\n{SENTENCE * 25}\n\n" for n in range(1, 10)
-)
+from tests.unit.planning.templates import DOCUMENT
 
 SPLIT = {
     "numbered questions": (
@@ -157,64 +154,52 @@ WHOLE = {
     "a difference of two": "What is the difference between TCP and UDP?",
     "a comparison of two without criteria": "Compare cats and dogs.",
     "translating a list": (
-        "Translate to German:\n1. Where is the station?\n2. How "
-        "much is it?\n3. What time is it?"
+        "Translate to German:\n1. Where is the station?\n2. How much is it?\n3. What time is it?"
     ),
     "proofreading a list": (
-        "Proofread this list:\n- The cat sat on the mat\n- The dog "
-        "eated the bone"
+        "Proofread this list:\n- The cat sat on the mat\n- The dog eated the bone"
     ),
     "ranking a list": "Rank these by height:\n1. Everest\n2. K2\n3. Mont Blanc",
     "a choice from a list": (
-        "Which of these is the best for a beginner?\n1. Rust\n2. "
-        "Python\n3. Haskell"
+        "Which of these is the best for a beginner?\n1. Rust\n2. Python\n3. Haskell"
     ),
     "a choice after a list": (
-        "1. Write tests first\n2. Write code first\n\nWhich of "
-        "the two is better?"
+        "1. Write tests first\n2. Write code first\n\nWhich of the two is better?"
     ),
     "a shopping list": "- milk\n- eggs\n- bread",
     "steps to review": (
-        "Here is my plan, what is wrong with it?\n1. Buy a GPU\n2. "
-        "Install Ollama\n3. Get rich"
+        "Here is my plan, what is wrong with it?\n1. Buy a GPU\n2. Install Ollama\n3. Get rich"
     ),
     "replying to a mail": (
-        "Reply to this mail:\nHi Ann, can you come on Monday? What "
-        "should we bring for lunch?"
+        "Reply to this mail:\nHi Ann, can you come on Monday? What should we bring for lunch?"
     ),
     "a mail, then the wish": (
         "Hi Ann, can you come on Monday? What should we bring for lunch?\n\n"
         "Write a friendly reply that says yes."
     ),
     "a quoted mail": (
-        "What is the tone of this?\n> Where were you yesterday?\n> Why "
-        "did nobody call me?"
+        "What is the tone of this?\n> Where were you yesterday?\n> Why did nobody call me?"
     ),
     "quoted questions": "What does 'Who am I? Why am I here?' mean in Les Misérables, the musical?",
     "a web address": (
-        "What does https://example.org/?q=1 return when I call it with "
-        "curl from a shell?"
+        "What does https://example.org/?q=1 return when I call it with curl from a shell?"
     ),
     "a list in code": (
-        "Why does this fail?\n```python\n# 1. What is x?\n# 2. What is "
-        "y?\nx = y\n```"
+        "Why does this fail?\n```python\n# 1. What is x?\n# 2. What is y?\nx = y\n```"
     ),
     "questions in code": (
-        "Explain this:\n```\nprint('Who are you? What do you "
-        "want?')\ninput('Name? ')\n```"
+        "Explain this:\n```\nprint('Who are you? What do you want?')\ninput('Name? ')\n```"
     ),
     "code that is never closed": "Fix this\n```\n1. Explain a\n2. Explain b",
     "questions in tags": (
         "Is this text any good?\n<text>\n1. What is love?\n2. Where is it?\n3. Who knows?\n</text>"
     ),
     "a recipe to shorten": (
-        "Kürze dieses Rezept:\n1. Nimm zwei Eier\n2. Schlage sie "
-        "schaumig\n3. Gib Mehl dazu"
+        "Kürze dieses Rezept:\n1. Nimm zwei Eier\n2. Schlage sie schaumig\n3. Gib Mehl dazu"
     ),
     "German: one question": "Was ist der Unterschied zwischen einem Mühlgraben und einem Kanal?",
     "German: translating": (
-        "Übersetze ins Englische: Wo ist der Bahnhof? Wie viel "
-        "kostet eine Fahrkarte?"
+        "Übersetze ins Englische: Wo ist der Bahnhof? Wie viel kostet eine Fahrkarte?"
     ),
     "a version number": "Is Python 3.11 faster than 3.10 for web servers, and by how much exactly?",
     "two lists": "1. Explain a\n2. Explain b\n\nAnd also:\n1. Explain c\n2. Explain d",
@@ -346,31 +331,9 @@ def test_more_items_than_parts_are_grouped_and_none_is_lost():
 
 WORDS = st.sampled_from(
     [
-        "1. ",
-        "2. ",
-        "- ",
-        "a) ",
-        "\n",
-        "\n\n",
-        "?",
-        " What",
-        " compare",
-        " A, B and C",
-        "```",
-        "# H\n",
-    ]
-    + [
-        " for each of ",
-        "<t>",
-        "</t>",
-        '"',
-        "> ",
-        " then",
-        " it",
-        ".",
-        "\U000f0001",
-        "é",
-        " 日本\uff1f",
+        *("1. ", "2. ", "- ", "a) ", "\n", "\n\n", "?", " What", " compare", " A, B and C", "```"),
+        *("# H\n", " for each of ", "<t>", "</t>", '"', "> ", " then", " it", ".", "\U000f0001"),
+        *("é", " 日本\uff1f"),
     ]
 )
 
@@ -390,19 +353,9 @@ def test_any_text_gives_few_sensible_parts_or_none(text):
 @pytest.mark.parametrize(
     "unit",
     [
-        "<a>",
-        "<a{}>",
-        "```\n",
-        '"',
-        "1. a?\n",
-        "- \n",
-        "(a) ",
-        "# h\n",
-        "compare a, ",
-        "> q\n",
-        "\n \n",
-    ]
-    + ["for each of a and ", "a? ", "„x", "\t", "1) ", "it " + string.whitespace],
+        *("<a>", "<a{}>", "```\n", '"', "1. a?\n", "- \n", "(a) ", "# h\n", "compare a, ", "> q\n"),
+        *("\n \n", "for each of a and ", "a? ", "„x", "\t", "1) ", "it ", string.whitespace),
+    ],
 )
 def test_a_hostile_text_takes_no_long_time(unit):
     count = 200_000 // len(unit)

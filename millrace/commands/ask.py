@@ -1,0 +1,86 @@
+"""`millrace ask`."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from millrace import question as questions
+from millrace.commands import options
+from millrace.conversation import ask_live, ask_plain, ask_whole, pick_model
+from millrace.problems import Problem
+from millrace.question import Strategy
+
+app = typer.Typer(rich_markup_mode="rich", add_completion=False)
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="The question; - reads it from standard input.")],
+    strategy: Annotated[
+        Strategy | None, typer.Option(help="How it becomes subtasks.", show_default="auto")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Ask this model directly.")
+    ] = None,
+    file: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Text or markdown to answer from; may be repeated."),
+    ] = None,
+    as_json: options.AsJson = False,
+    no_stream: Annotated[
+        bool, typer.Option("--no-stream", help="Show the answer when it is whole.")
+    ] = False,
+    url: options.MasterUrl = options.DEFAULT_MASTER_URL,
+    api_key: options.ApiKey = None,
+) -> None:
+    """Ask a question; watch its plan and its answer.
+
+    A terminal shows plan, answer, times and cost; elsewhere only the answer is printed.
+
+    \b
+    [bold]Examples[/bold]
+      millrace ask "Compare HNSW and IVFFlat" --strategy split
+      millrace ask "What changed?" --file CHANGELOG.md --file README.md
+      millrace ask "Write quicksort" --model codellama:34b-instruct
+      git diff | millrace ask - --json | jq .request.usage
+    """
+    if model and strategy not in {None, Strategy.DIRECT}:
+        raise typer.BadParameter(f"--model asks one model; it cannot be combined with {strategy}")
+    text = sys.stdin.read() if question == "-" else question
+    if not text.strip():
+        raise Problem("the question is empty.")
+    documents = questions.read_documents(file or [])
+    asyncio.run(
+        _ask(text, documents, strategy, model, (url, api_key), as_json=as_json, whole=no_stream)
+    )
+
+
+async def _ask(
+    text: str,
+    documents: dict[str, str],
+    strategy: Strategy | None,
+    model: str | None,
+    at: tuple[str, str | None],
+    *,
+    as_json: bool,
+    whole: bool,
+) -> None:
+    console = Console()
+    async with options.master_client(*at) as master:
+        chosen = await pick_model(master, strategy or Strategy.AUTO, model)
+        body = questions.body(chosen, text, documents)
+        if as_json:
+            _print_json(await ask_whole(master, body))
+        elif not console.is_terminal:
+            await ask_plain(master, body, whole=whole)
+        else:
+            await ask_live(master, body, console, whole=whole)
+
+
+def _print_json(result: dict[str, Any]) -> None:
+    typer.echo(json.dumps(result, indent=2, ensure_ascii=False))

@@ -1,0 +1,23 @@
+"""`millrace demo`."""
+
+import typer
+from rich.console import Console
+
+from millrace import event_loop
+from millrace.demo import demo as run_demo
+
+app = typer.Typer(rich_markup_mode="rich", add_completion=False)
+
+
+@app.command()
+def demo() -> int:
+    """Answer a three-part question about real documents, end to end, then stop.
+
+    It starts a database, a queue, workers and a master of its own; an Ollama is used if it answers.
+
+    \b
+    [bold]Examples[/bold]
+      millrace demo
+      OLLAMA_HOST=gpu-1 millrace demo
+    """
+    return event_loop.run(run_demo(Console()))

@@ -1,0 +1,242 @@
+"""What only a real broker can do to us."""
+
+import asyncio
+import json
+import urllib.request
+from collections.abc import AsyncIterator
+from urllib.parse import quote, urlsplit
+
+import aio_pika
+import pytest
+
+from bus.protocol import BusError, BusUnavailable, Delivery, PublishUnknown, QueueFull
+from bus.rabbitmq import RabbitBus, connect
+from queue_schemas import topology
+from queue_schemas.codec import encode
+from queue_schemas.messages import Notice
+from queue_schemas.topology import DEAD, RESULTS, WORKERS, Queue
+from tests.integration.bus.world import Inbox, depth_is, eventually
+from tests.servers import LocalRabbit
+
+pytestmark = pytest.mark.timeout(90)
+
+WORK = Queue("work", max_length=1000, dead_letter_to=DEAD.name, delivery_limit=3)
+
+
+@pytest.fixture
+async def bus(rabbitmq_url: str) -> AsyncIterator[RabbitBus]:
+    bus = await connect(rabbitmq_url, name="test", publish_timeout_seconds=1.0)
+    await bus.declare([*topology.SHARED, WORK])
+    yield bus
+    await bus.aclose()
+
+
+async def publishes_again(bus: RabbitBus, queue: str, body: bytes) -> None:
+    async def published() -> bool:
+        try:
+            await bus.publish(queue, body)
+        except (BusUnavailable, PublishUnknown, QueueFull):  # a recovering queue refuses for a bit
+            return False
+        return True
+
+    await eventually(published, within_seconds=30)
+
+
+async def acknowledge(delivery: Delivery) -> None:
+    await delivery.ack()
+
+
+@pytest.mark.parametrize("how", ["restart", "kill"])
+async def test_consumers_and_publishers_come_back_after_the_broker_did(
+    local_rabbitmq: LocalRabbit, bus: RabbitBus, how: str
+) -> None:
+    shared, tokens = Inbox(), Inbox()
+    queue = topology.tokens("master-1")
+    await bus.consume(RESULTS, shared, prefetch=10)
+    await bus.consume(queue, tokens, prefetch=10)
+    await bus.publish(WORK.name, b"stored before")
+    if how == "kill":
+        await asyncio.to_thread(local_rabbitmq.kill)
+        with pytest.raises((BusUnavailable, PublishUnknown)):
+            await bus.publish(RESULTS.name, b"nobody there")
+        await asyncio.to_thread(local_rabbitmq.start)
+    else:
+        await asyncio.to_thread(local_rabbitmq.restart)
+    await publishes_again(bus, RESULTS.name, b"after")
+    await shared.wait(1, within_seconds=30)
+    await depth_is(bus, WORK.name, 1)
+
+    async def streams() -> bool:
+        await bus.stream(queue.name, b"token")
+        return bool(tokens.deliveries)
+
+    await eventually(streams, within_seconds=30)
+
+
+async def test_a_frozen_broker_leaves_publishes_unknown_and_streams_unblocked(
+    local_rabbitmq: LocalRabbit, bus: RabbitBus
+) -> None:
+    local_rabbitmq.freeze()
+    try:
+        with pytest.raises(PublishUnknown):
+            await bus.publish(WORK.name, b"grain")
+        async with asyncio.timeout(5):
+            for _ in range(30_000):
+                await bus.stream("tokens.nobody", b"x" * 1000)
+    finally:
+        local_rabbitmq.thaw()
+    await publishes_again(bus, WORK.name, b"again")
+    await depth_is(bus, WORK.name, 2)
+
+
+async def test_a_memory_alarm_stops_publishes_and_not_acknowledgements(
+    local_rabbitmq: LocalRabbit, bus: RabbitBus
+) -> None:
+    inbox = Inbox()
+    await bus.consume(WORK, inbox, prefetch=1)
+    await bus.publish(WORK.name, b"first")
+    await bus.publish(WORK.name, b"second")
+    (first,) = await inbox.wait(1)
+    await asyncio.to_thread(local_rabbitmq.rabbitmqctl, "set_vm_memory_high_watermark", "0.00001")
+    try:
+        with pytest.raises(PublishUnknown):
+            await bus.publish(WORK.name, b"during")
+        await first.ack()
+        await inbox.wait(2)
+    finally:
+        await asyncio.to_thread(local_rabbitmq.rabbitmqctl, "set_vm_memory_high_watermark", "0.6")
+    await inbox.deliveries[1].ack()
+    await inbox.wait(3)
+    assert inbox.bodies[2] == b"during", "what is unknown may well be stored"
+
+
+async def test_a_deleted_queue_is_declared_and_consumed_again(
+    rabbitmq_url: str, bus: RabbitBus
+) -> None:
+    inbox = Inbox()
+    await bus.consume(WORK, inbox, prefetch=1)
+    async with await aio_pika.connect(rabbitmq_url) as operator:
+        channel = await operator.channel()
+        await channel.queue_delete(WORK.name)
+
+    async def arrives() -> bool:
+        try:
+            await bus.publish(WORK.name, b"grain")
+        except BusError:
+            return False
+        return bool(inbox.deliveries)
+
+    await eventually(arrives)
+
+
+async def test_one_queue_with_other_arguments_stops_nobody_else(
+    local_rabbitmq: LocalRabbit, rabbitmq_url: str, bus: RabbitBus
+) -> None:
+    sick, well = Inbox(), Inbox()
+    control = topology.control("w1")
+    await bus.consume(control, sick, prefetch=1)
+    await bus.consume(RESULTS, well, prefetch=1)
+    # An operator's queue of the same name takes the place while we are away.
+    await asyncio.to_thread(local_rabbitmq.kill)
+    await asyncio.to_thread(local_rabbitmq.start)
+    await publishes_again(bus, RESULTS.name, b"grain")
+    await well.wait(1)
+    async with await aio_pika.connect(rabbitmq_url) as operator:
+        channel = await operator.channel()
+        await channel.declare_queue("blocker", exclusive=True)
+        with pytest.raises(BusError, match="blocker"):
+            await bus.consume(Queue("blocker", max_length=5), Inbox(), prefetch=1)
+        await publishes_again(bus, RESULTS.name, b"flour")
+
+
+async def test_messages_are_persistent_with_short_plain_headers(
+    rabbitmq_url: str, bus: RabbitBus
+) -> None:
+    body, headers = encode(Notice(request="00000000-0000-0000-0000-000000000001"), b"key")  # type: ignore[arg-type]
+    for _ in range(2):
+        await bus.publish(WORKERS.name, body, headers, correlation_id="request-1")
+    async with await aio_pika.connect(rabbitmq_url) as reader:
+        queue = await (await reader.channel()).get_queue(WORKERS.name)
+        messages = [await queue.get(no_ack=True) for _ in range(2)]
+    assert len({message.message_id for message in messages}) == 2
+    for message in messages:
+        assert message.delivery_mode == aio_pika.DeliveryMode.PERSISTENT
+        assert message.correlation_id == "request-1"
+        assert message.headers
+        for value in message.headers.values():
+            assert isinstance(value, str | int)
+            assert len(str(value)) < 4096
+
+
+async def test_impossible_messages_fail_alone(bus: RabbitBus) -> None:
+    outcomes = await asyncio.gather(
+        bus.publish("modèle", b"grain"),
+        bus.publish("q" * 300, b"grain"),
+        bus.publish(WORK.name, b"grain", correlation_id="c" * 300),
+        bus.publish(WORK.name, b"grain"),
+        return_exceptions=True,
+    )
+    assert [isinstance(outcome, BusError) for outcome in outcomes] == [True, True, True, False]
+
+
+async def test_connections_carry_the_name_of_their_process_and_role(
+    local_rabbitmq: LocalRabbit, bus: RabbitBus
+) -> None:
+    def names() -> set[str]:
+        listed = local_rabbitmq.rabbitmqctl("list_connections", "client_properties")
+        return {role for role in ("publish", "consume", "stream") if f"test {role}" in listed}
+
+    assert await asyncio.to_thread(names) == {"publish", "consume", "stream"}
+
+
+async def test_a_refused_connection_says_what_to_do() -> None:
+    with pytest.raises(BusUnavailable, match=r"127\.0\.0\.1:1 .*is it running") as caught:
+        await connect("amqp://guest:s3cret@127.0.0.1:1/", name="test")
+    assert "s3cret" not in str(caught.value)
+
+
+async def test_a_wrong_password_says_what_to_do(rabbitmq_url: str) -> None:
+    wrong = rabbitmq_url.replace(":guest@", ":s3cret@")
+    with pytest.raises(BusUnavailable, match="refused the login of 'guest'") as caught:
+        await connect(wrong, name="test")
+    assert "s3cret" not in str(caught.value)
+
+
+async def test_a_missing_virtual_host_says_what_to_do(rabbitmq_url: str) -> None:
+    with pytest.raises(BusUnavailable, match=r"virtual host 'nowhere'.*add_vhost"):
+        await connect(urlsplit(rabbitmq_url)._replace(path="/nowhere").geturl(), name="test")
+
+
+@pytest.mark.parametrize("url", ["", "localhost:5672", "http://localhost/", "amqp://h:port/"])
+async def test_a_url_that_is_none_is_a_clear_error(url: str) -> None:
+    with pytest.raises(BusUnavailable, match="not a RabbitMQ URL"):
+        await connect(url, name="test")
+
+
+async def test_the_bus_leaves_no_channel_behind(
+    local_rabbitmq: LocalRabbit, rabbitmq_url: str, bus: RabbitBus
+) -> None:
+    for _ in range(5):
+        await (await bus.consume(WORK, acknowledge, prefetch=1)).cancel()
+        await bus.depth(WORK.name)
+        await bus.depth("nowhere")
+    vhost = quote(urlsplit(rabbitmq_url).path.removeprefix("/"), safe="")
+    api = urlsplit(f"{local_rabbitmq.management_url}/api/vhosts/{vhost}/channels")
+
+    def count() -> int:
+        opener = urllib.request.build_opener(_basic_auth(api.geturl()))
+        with opener.open(f"http://{api.hostname}:{api.port}{api.path}") as answer:
+            return len(json.load(answer))
+
+    async def only_the_senders() -> bool:
+        return await asyncio.to_thread(count) == 2
+
+    await eventually(only_the_senders, within_seconds=20)
+
+
+def _basic_auth(url: str) -> urllib.request.HTTPBasicAuthHandler:
+    parts = urlsplit(url)
+    passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+    place = f"http://{parts.hostname}:{parts.port}/"
+    passwords.add_password(None, place, parts.username or "", parts.password or "")
+    return urllib.request.HTTPBasicAuthHandler(passwords)
