@@ -16,6 +16,7 @@ from aio_pika.exceptions import (
     CONNECTION_EXCEPTIONS,
     AuthenticationError,
     ConnectionClosed,
+    InvalidFrameError,
     ProbableAuthenticationError,
 )
 from aiormq import Channel
@@ -94,7 +95,7 @@ def bus_errors(doing: str) -> Iterator[None]:
             raise
         raise BusUnavailable(f"the connection was lost while {doing}") from error
     except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
-        raise BusUnavailable(f"no luck while {doing}: {error!r}") from error
+        raise BusUnavailable(f"RabbitMQ failed while {doing}: {error!r}") from error
 
 
 def redact(url: str) -> str:
@@ -127,10 +128,11 @@ def _why_not(url: str, error: BaseException) -> str:
             f"RabbitMQ at {place} refused the login of {parts.username or 'guest'!r}: "
             "check user and password in RABBITMQ_URL"
         )
-    if isinstance(error, ConnectionClosed):
+    if isinstance(error, ConnectionClosed | InvalidFrameError):
+        # aiormq says InvalidFrameError where the broker closes instead of opening the virtual host
         vhost = parts.path.removeprefix("/") or "/"
         return (
-            f"RabbitMQ at {place} refused virtual host {vhost!r} ({error}): "
+            f"RabbitMQ at {place} refused virtual host {vhost!r}: "
             "create it with `rabbitmqctl add_vhost` and grant the user access"
         )
     if isinstance(error, TimeoutError):

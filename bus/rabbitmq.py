@@ -171,8 +171,7 @@ class RabbitBus:
         self._consumptions.clear()
         await self._publisher.aclose()
         await self._streamer.aclose()
-        for connection in self._connections:
-            await connection.aclose()
+        await asyncio.gather(*(connection.aclose() for connection in self._connections))
 
     async def _send(
         self, exchange: str, key: str, body: bytes, headers: Mapping[str, str] | None

@@ -34,7 +34,9 @@ def decode(
     """Parse a body. Raises `UnreadableMessage` with the reason."""
     if key:
         given = headers.get(SIGNATURE_HEADER)
-        if not isinstance(given, str) or not hmac.compare_digest(given, _sign(body, key)):
+        if not isinstance(given, str) or not hmac.compare_digest(
+            given.encode(), _sign(body, key).encode()
+        ):
             raise UnreadableMessage("the signature is missing or wrong")
     try:
         return adapter.validate_json(body)

@@ -14,6 +14,7 @@ from millrace.show.states import look
 Record = Mapping[str, Any]
 
 _WIDE = 110
+_LONGEST_TITLE = 60
 _COLOURS = {"completed": "green", "failed": "red", "expired": "red", "cancelled": "yellow"}
 
 
@@ -25,8 +26,8 @@ def bill(record: Record, width: int) -> RenderableType:
 def _table(record: Record, width: int) -> Table:
     wide, priced = width >= _WIDE, bool((record.get("usage") or {}).get("cost"))
     table = Table(box=SIMPLE_HEAD, expand=True, collapse_padding=True, pad_edge=False)
-    table.add_column("Part", no_wrap=True, overflow="ellipsis", ratio=1)
-    table.add_column("Model", no_wrap=True, overflow="ellipsis", max_width=_WIDE if wide else 18)
+    table.add_column("Part", ratio=1)
+    table.add_column("Model", no_wrap=True, overflow="ellipsis", max_width=_WIDE if wide else 16)
     if wide:
         table.add_column("Worker", no_wrap=True, overflow="ellipsis", max_width=30)
     for name in ("Queue", "First", "Total", "In", "Out", *(("Cost",) if priced else ())):
@@ -44,7 +45,8 @@ def _part(subtask: Record) -> Text:
     mark, style = look(str(subtask["state"]))
     title = str(subtask.get("title") or subtask["step"])
     tries = f" (try {subtask['attempt']})" if subtask["attempt"] > 1 else ""
-    return Text.assemble((mark, style), " ", title, (tries, "yellow"))
+    short = title if len(title) <= _LONGEST_TITLE else title[: _LONGEST_TITLE - 1] + "…"
+    return Text.assemble((mark, style), " ", short, (tries, "yellow"))
 
 
 def _numbers(subtask: Record, priced: bool) -> list[str]:
@@ -80,7 +82,7 @@ def _total(record: Record) -> Text:
     facts = [
         plural(len(record.get("subtasks", ())), "subtask"),
         f"{count(usage.get('total_tokens', 0))} tokens",
-        f"{seconds(usage.get('engine_seconds') or 0.0)} of engine time",
+        f"{seconds(usage.get('engine_seconds') or 0.0)} engine",
     ]
     if usage.get("cost"):
         facts.append(f"{usage.get('currency', '')} {cost(usage['cost'])}".strip())

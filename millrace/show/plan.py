@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +15,7 @@ Record = Mapping[str, Any]
 
 _ENDED = {"succeeded", "failed", "dead", "cancelled", "skipped"}
 _LONGEST_MODEL = 22
+_ROOM_FOR_ECHO = 2
 
 
 class PlanView:
@@ -33,7 +35,9 @@ class PlanView:
 
     def render(self, now: float, rows: int = 20) -> RenderableType:
         """The tree at this time, in at most `rows` lines and a headline."""
-        return Group(self._headline(now), self._tree(now, rows))
+        # The terminal echoes ^C at the end of the last line: leave room, or it breaks the line.
+        tree = Padding(self._tree(now, rows), (0, _ROOM_FOR_ECHO, 0, 0))
+        return Group(self._headline(now), tree)
 
     def _headline(self, now: float) -> Text:
         plan = self._record.get("plan")

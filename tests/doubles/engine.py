@@ -140,8 +140,8 @@ class Engine:
         await send({"type": "http.response.body", "body": json.dumps(body).encode()})
 
     async def _frames(self, call: Call, reply: Reply) -> AsyncIterator[bytes]:
-        for word in reply.reasoning:
-            yield self.frame(call, reasoning=word)
+        for thought in reply.reasoning:
+            yield self.frame(call, reasoning=thought)
         for index, word in enumerate((*reply.words, None)):
             if reply.error_after == index:
                 yield self.error_frame(reply)

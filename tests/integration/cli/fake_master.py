@@ -148,7 +148,7 @@ class FakeMaster:
             return self._error(401, "the API key is missing or not valid", "invalid_api_key")
         if self.refuses:
             return JSONResponse(self.refuses[1], self.refuses[0])
-        body = await request.json()
+        body, self.done = await request.json(), False
         self.asked.append(body)
         headers = {"x-millrace-request-id": REQUEST_ID}
         if body.get("stream"):

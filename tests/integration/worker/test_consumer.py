@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
-from bus.protocol import BusUnavailable, PublishUnknown, QueueFull
+from bus.protocol import BusError, BusUnavailable, PublishUnknown, QueueFull
 from queue_schemas import topology
 from queue_schemas.codec import encode
 from queue_schemas.messages import Cancel, Completed, Drain, ErrorKind, Failed, Resend, Started
@@ -19,7 +19,7 @@ from worker.providers.diagnosis import UNREACHABLE, failure
 from worker.providers.scripted import Scripted
 
 SUBTASKS = topology.subtasks("mill").name
-SLOW = {"tokens": 400, "tokens_per_second": 200}
+SLOW = {"tokens": 100, "tokens_per_second": 200}
 ENDLESS = {"tokens": 1_000_000, "tokens_per_second": 200}
 
 
@@ -63,11 +63,11 @@ async def test_as_many_subtasks_run_at_once_as_there_are_slots() -> None:
         for subtask in subtasks:
             await fleet.result(subtask)
 
-    assert 0.4 <= time.monotonic() - began < 0.6
+    assert 0.4 <= time.monotonic() - began < 1.0, "one by one would take 1.2 s"
 
 
 @pytest.mark.parametrize("fault", [QueueFull("full"), BusUnavailable("away")])
-async def test_a_result_is_published_until_the_broker_has_it(fault: Exception) -> None:
+async def test_a_result_is_published_until_the_broker_has_it(fault: BusError) -> None:
     async with Fleet(a_model(options={"text": "x", "first_token_seconds": 0.1})) as fleet:
         fleet.start()
         subtask = a_subtask()
