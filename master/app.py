@@ -76,7 +76,7 @@ async def _loops(
             group.create_task(dispatcher.run(settings.dispatch_seconds), name="dispatch"),
             group.create_task(sweeper.run(), name="sweep"),
             group.create_task(
-                view.watch(engine, settings.fleet_seconds, worker_seconds), name="fleet"
+                view.watch(engine, bus, settings.fleet_seconds, worker_seconds), name="fleet"
             ),
         ]
         try:

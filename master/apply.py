@@ -39,6 +39,8 @@ class Applied:
     progress: dict[UUID, Progress] = field(default_factory=dict)
     counted: set[UUID] = field(default_factory=set)
     """Executions whose result counted; the others came too late."""
+    models: dict[UUID, str] = field(default_factory=dict)
+    """The model of each subtask."""
 
     @property
     def ready(self) -> bool:
@@ -58,6 +60,7 @@ async def apply(
     applied = Applied(requests=locked)
     before = await subtasks.of_requests(connection, ids)
     known = {subtask.id: subtask for rows in before.values() for subtask in rows}
+    applied.models = {subtask.id: subtask.model for subtask in known.values()}
     results = [result for result in results if result.subtask in known]
 
     moved = await _succeed(connection, results, applied)

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from bus.protocol import Bus
 from db import requests
 from db.requests import LockedRequest
+from master import metrics
 from master.announce import announce, broadcast, notify
 from master.ending import Ending
 from master.streams import Streams
@@ -47,6 +48,7 @@ async def tell_stopped(
         streams.end(locked.id, how)
     elif locked.reply_to:
         await notify(bus, locked.reply_to, locked.id, key)
+    metrics.endings_total.labels(how.state).inc()
     await announce(bus, f"request.{how.state}", tenant=locked.tenant, request=locked.id)
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bus.protocol import Bus, Consumer, Delivery, quarantine
 from db import requests, subtasks, workers
+from master import metrics
 from master.announce import announce, broadcast, notify
 from master.apply import Applied, Limits, Result, apply
 from master.batches import Batches
@@ -159,8 +160,9 @@ class Collector:
 
     async def _tell(self, applied: Applied, results: Sequence[Result]) -> None:
         counted = [result for result in results if result.execution in applied.counted]
-        if late := len(results) - len(counted):
-            log.info("collect.late", count=late)
+        for result in results:
+            if model := applied.models.get(result.subtask):
+                metrics.count_result(model, result, result.execution in applied.counted)
         self._streams.take_results(counted)
         await tell(applied, self._bus, self._streams, self._dispatcher, self._key)
 
@@ -217,6 +219,7 @@ async def tell(
         elif locked.reply_to:
             await notify(bus, locked.reply_to, request, key)
         if step.ended:
+            metrics.endings_total.labels(step.ended.state).inc()
             await announce(
                 bus, f"request.{step.ended.state}", tenant=locked.tenant, request=request
             )

@@ -12,10 +12,12 @@ from typing import Any
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from bus.protocol import Bus, BusError
 from db import workers
 from db.workers import ModelLoad
 from master.batches import is_outage
 from master.planning.question import Fleet
+from queue_schemas import topology
 from queue_schemas.registry import Model, Registry
 
 log = structlog.get_logger(__name__)
@@ -81,13 +83,26 @@ class FleetView:
                 self.count_published(model, number)
             raise
 
-    async def watch(self, engine: AsyncEngine, every_seconds: float, worker_seconds: float) -> None:
-        """Refresh until cancelled."""
+    async def watch(
+        self,
+        engine: AsyncEngine,
+        bus: Bus,
+        every_seconds: float,
+        worker_seconds: float,
+    ) -> None:
+        """Refresh until cancelled; a model that a reload brought gets its queue."""
+        declared = self.registry()
         while True:
             try:
                 await self.refresh(engine, worker_seconds)
+                if self.registry() is not declared:
+                    latest = self.registry()
+                    await bus.declare(
+                        [topology.subtasks(model.slug) for model in latest.chat_models()]
+                    )
+                    declared = latest
             except Exception as error:
-                if not is_outage(error):
+                if not (is_outage(error) or isinstance(error, BusError)):
                     raise
                 log.warning("fleet.outage", error=str(error))
             await asyncio.sleep(every_seconds)

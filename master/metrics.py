@@ -4,6 +4,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from prometheus_client.exposition import generate_latest
 
 from master.fleet import FleetView
+from queue_schemas.messages import Completed, Failed
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 
@@ -16,7 +17,16 @@ endings_total = Counter(
     "millrace_request_endings", "Requests that ended, by state.", ["state"], registry=registry
 )
 results_total = Counter(
-    "millrace_results", "Results that were collected.", ["outcome"], registry=registry
+    "millrace_results",
+    "Results that were collected; late ones did not count.",
+    ["model", "outcome"],
+    registry=registry,
+)
+tokens_total = Counter(
+    "millrace_tokens", "Tokens that engines counted.", ["model", "kind"], registry=registry
+)
+engine_seconds_total = Counter(
+    "millrace_engine_seconds", "Time that engines were held.", ["model"], registry=registry
 )
 first_text_seconds = Histogram(
     "millrace_first_text_seconds",
@@ -30,6 +40,15 @@ _subtasks = Gauge(
 _workers = Gauge("millrace_workers", "Live workers.", ["model"], registry=registry)
 _slots = Gauge("millrace_worker_slots", "Slots of live workers.", ["model"], registry=registry)
 _streams = Gauge("millrace_open_streams", "Streams on this replica.", registry=registry)
+
+
+def count_result(model: str, result: Completed | Failed, counted: bool) -> None:
+    """Count one collected result with its bill."""
+    outcome = result.status if counted else "late"
+    results_total.labels(model, outcome).inc()
+    tokens_total.labels(model, "prompt").inc(result.usage.prompt_tokens)
+    tokens_total.labels(model, "completion").inc(result.usage.completion_tokens)
+    engine_seconds_total.labels(model).inc(result.usage.engine_seconds)
 
 
 def render(view: FleetView, open_streams: int) -> bytes:

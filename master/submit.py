@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db import requests
+from master import metrics
 from master.dispatch import HOLD_SECONDS, Dispatcher, make_call
 from master.fleet import FleetView
 from master.planning.plan import Plan, Step
@@ -76,6 +77,7 @@ async def submit(to: Submission, question: Question, asker: Asker) -> Accepted:
     async with to.engine.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
         await requests.add(connection, row, new_subtasks(ids), held_seconds)
+    metrics.requests_total.labels(plan.strategy).inc()
     accepted = Accepted(request, asker.tenant, plan, {i: step.key for i, step in ids.items()})
     if at_once:
         to.dispatcher.publish_soon(_calls(to, accepted, ids, seed))

@@ -9,7 +9,6 @@ so that any of it can be sent again.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from uuid import UUID
 
 from queue_schemas.messages import Channel, Started, SubtaskRequest, TokenChunk
 
@@ -70,11 +69,6 @@ class TokenStream:
         self._timer: asyncio.TimerHandle | None = None
         self._sending: asyncio.Task[None] | None = None
         self._wake()
-
-    @property
-    def execution(self) -> UUID:
-        """Whose text this is."""
-        return self._execution
 
     def text(self, channel: Channel = Channel.CONTENT) -> str:
         """All text until now, with what was shown before."""

@@ -11,6 +11,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from master import metrics
 from master.api import errors, openai_shapes, sse
 from master.api.auth import asker
 from master.api.bodies import STRICT_HEADER, WARNING_HEADER, ChatBody, parse_chat
@@ -114,10 +115,14 @@ async def _stream(
         int(time.time()),
         include_usage=body.include_usage,
     )
-    finished = False
+    finished = shown = False
+    began = time.monotonic()
     try:
         yield chunks.role()
         async for item in live.follow(master.settings.keep_alive_seconds):
+            if isinstance(item, Text) and not shown:
+                shown = True
+                metrics.first_text_seconds.observe(time.monotonic() - began)
             if isinstance(item, Ending):
                 finished = True
                 for frame in _closing(chunks, item, body, statuses):

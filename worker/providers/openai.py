@@ -74,6 +74,7 @@ ERRORS: Final[Mapping[type[Exception], Diagnosis | None]] = {
     httpx2.DecodingError: MALFORMED,
     httpx2.TooManyRedirects: MISCONFIGURED,
     httpx2.InvalidURL: MISCONFIGURED,
+    httpx2.SSEError: MALFORMED,
 }
 """Every exception that the libraries can raise; the most specific class decides."""
 

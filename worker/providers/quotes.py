@@ -152,9 +152,9 @@ def _continues(line: str) -> bool:
 def sentences(text: str) -> list[str]:
     """The sentences of a paragraph."""
     found: list[str] = []
-    joined = False
-    for part in _SENTENCE_END.split(text):
-        piece = part.strip()
+    joined, begin = False, 0
+    for end in (*(match.end() for match in _SENTENCE_END.finditer(text)), len(text)):
+        piece, begin = text[begin:end].strip(), end
         if not piece:
             continue
         if found and (joined or _REFERENCE.match(piece)):

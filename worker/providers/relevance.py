@@ -52,6 +52,7 @@ _LIGHT: Final[Sequence[tuple[str, str]]] = (
     ("able", "ab"),
     ("ies", "y"),
     ("sses", "ss"),
+    ("ss", "ss"),
     ("ations", "at"),
     ("ation", "at"),
     ("ings", ""),

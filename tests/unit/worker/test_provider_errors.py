@@ -22,7 +22,8 @@ MISUSE = {"CookieConflict", "StreamError", "StreamConsumed", "StreamClosed", "Re
 
 def exceptions_of(module: ModuleType) -> Iterator[type[Exception]]:
     for name, found in inspect.getmembers(module, inspect.isclass):
-        if issubclass(found, Exception) and not issubclass(found, Warning) and name not in MISUSE:
+        public = not name.startswith("_") and name not in MISUSE
+        if public and issubclass(found, Exception) and not issubclass(found, Warning):
             yield found
 
 

@@ -1,0 +1,88 @@
+"""Runs `millrace` as a process of its own, in an environment without settings."""
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+SETTINGS = ("MILLRACE_", "DATABASE_URL", "RABBITMQ_URL", "OLLAMA_HOST", "COLUMNS", "LINES")
+MILLRACE = [sys.executable, "-m", "millrace"]
+ROOT = Path(__file__).parents[3]
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """Ours without any setting of Millrace's, and these."""
+    kept = {name: v for name, v in os.environ.items() if not name.startswith(SETTINGS)}
+    home = {"MILLRACE_HOME": "/nonexistent"}
+    return {**kept, **home, "COLUMNS": "80", "PYTHONPATH": str(ROOT), **settings}
+
+
+def millrace(
+    *arguments: str, stdin: str = "", cwd: Path | None = None, **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run to the end."""
+    return subprocess.run(
+        [*MILLRACE, *arguments],
+        env=environment(**settings),
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+class Terminal:
+    """A command that runs in a pseudo terminal of 80 columns."""
+
+    def __init__(self, *arguments: str, columns: int = 80, **settings: str) -> None:
+        ours, theirs = pty.openpty()
+        termios.tcsetwinsize(theirs, (30, columns))
+        variables = environment(TERM="xterm-256color", **settings)
+        del variables["COLUMNS"]  # the terminal says it
+        self.process = subprocess.Popen(
+            [*MILLRACE, *arguments],
+            env=variables,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        self._terminal = ours
+        self.output = ""
+
+    def wait_for(self, text: str, seconds: float = 20) -> None:
+        """Read until this text was written."""
+        deadline = time.monotonic() + seconds
+        while text not in self.output:
+            assert time.monotonic() < deadline, f"{text!r} never came: {self.output}"
+            assert self._read(), f"ended without {text!r}: {self.output}"
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does."""
+        self.process.send_signal(signal.SIGINT)
+
+    def close(self) -> int:
+        """Read what is left; the exit code."""
+        while self._read():
+            pass
+        os.close(self._terminal)
+        return self.process.wait(timeout=20)
+
+    def _read(self) -> bool:
+        ready, _, _ = select.select([self._terminal], [], [], 1.0)
+        if not ready:
+            return True
+        try:
+            piece = os.read(self._terminal, 65536)
+        except OSError:  # the other side was closed
+            return False
+        self.output += piece.decode(errors="replace")
+        return bool(piece)
