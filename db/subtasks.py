@@ -202,18 +202,22 @@ async def renew(
     await connection.execute(_RENEW, values)
 
 
+# A result may arrive before its Started was written; the engine's time then says when it began.
 _SUCCEED = text(f"""
     UPDATE millrace.subtasks s
        SET state = 'succeeded', text = r.text, reasoning = nullif(r.reasoning, ''),
            tool_calls = r.tool_calls, logprobs = r.logprobs, finish_reason = r.finish_reason,
            execution = r.execution, worker = r.worker, first_token_seconds = r.first_token,
-           started_at = coalesce(s.started_at, now()), lease_until = NULL, finished_at = now()
+           started_at = coalesce(s.started_at, greatest(
+               s.ready_at, now() - make_interval(secs => r.engine_seconds))),
+           lease_until = NULL, finished_at = now()
       FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[]), CAST(:executions AS uuid[]),
                   CAST(:workers AS text[]), CAST(:texts AS text[]), CAST(:reasonings AS text[]),
                   CAST(:tool_calls AS jsonb[]), CAST(:logprobs AS jsonb[]),
-                  CAST(:finish_reasons AS text[]), CAST(:first_tokens AS double precision[]))
+                  CAST(:finish_reasons AS text[]), CAST(:first_tokens AS double precision[]),
+                  CAST(:engine_seconds AS double precision[]))
            AS r(id, attempt, execution, worker, text, reasoning, tool_calls, logprobs,
-                finish_reason, first_token)
+                finish_reason, first_token, engine_seconds)
      WHERE s.id = r.id AND s.attempt = r.attempt AND s.state IN ({_from(SubtaskState.SUCCEEDED)})
        AND (s.execution IS NULL OR s.execution = r.execution OR s.state <> 'running')
     RETURNING s.id
@@ -233,6 +237,7 @@ async def succeed(connection: AsyncConnection, results: Sequence[Completed]) -> 
         "logprobs": [_json(r.logprobs) for r in results],
         "finish_reasons": [r.finish_reason for r in results],
         "first_tokens": [r.usage.first_token_seconds for r in results],
+        "engine_seconds": [r.usage.engine_seconds for r in results],
     }
     return set((await connection.execute(_SUCCEED, values)).scalars())
 

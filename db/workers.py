@@ -61,13 +61,21 @@ class ModelLoad:
     ready: int = 0
     queued: int = 0
     running: int = 0
+    waiting: int = 0
+    """Outbox rows that nobody has taken to publish yet."""
     tokens_per_second: float | None = None
 
 
 _LOADS = text("""
-    SELECT model, count(*) FILTER (WHERE state = 'ready'), count(*) FILTER (WHERE state = 'queued'),
-           count(*) FILTER (WHERE state = 'running')
-      FROM millrace.subtasks WHERE finished_at IS NULL GROUP BY model
+    WITH waiting AS (
+        SELECT model, count(*) AS number FROM millrace.outbox
+         WHERE available_at <= now() GROUP BY model
+    )
+    SELECT s.model, count(*) FILTER (WHERE s.state = 'ready'),
+           count(*) FILTER (WHERE s.state = 'queued'), count(*) FILTER (WHERE s.state = 'running'),
+           coalesce(max(w.number), 0)
+      FROM millrace.subtasks s LEFT JOIN waiting w ON w.model = s.model
+     WHERE s.finished_at IS NULL GROUP BY s.model
 """)
 # Ten minutes and at least a few tokens: one lucky answer of two words is no rate.
 _RATES = text("""
@@ -81,7 +89,7 @@ _RATES = text("""
 async def loads(connection: AsyncConnection) -> dict[str, ModelLoad]:
     """Backlog and measured completion rate by model."""
     rates = {row[0]: row[1] for row in await connection.execute(_RATES)}
-    loads = {row[0]: ModelLoad(row[1], row[2], row[3]) for row in await connection.execute(_LOADS)}
+    loads = {row[0]: ModelLoad(*row[1:]) for row in await connection.execute(_LOADS)}
     for model, rate in rates.items():
         loads[model] = replace(loads.get(model, ModelLoad()), tokens_per_second=rate)
     return loads

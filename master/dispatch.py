@@ -77,7 +77,7 @@ class Dispatcher:
         for name, number in wanted.items():
             model = registry.get(name)
             load = self._view.loads.get(name)
-            waiting = load.ready if load else 0
+            waiting = load is not None and load.waiting > 0
             if model is None or waiting or self._view.room(model) < number:
                 return False
         return True

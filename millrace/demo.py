@@ -15,7 +15,7 @@ from bus.memory import MemoryBroker, MemoryBus
 from master import app
 from millrace import one_machine
 from millrace.client import Master
-from millrace.conversation import ask_live, ask_plain
+from millrace.conversation import ask_live
 from millrace.problems import Problem
 from millrace.question import body, read_documents
 from millrace.up import settings_for
@@ -59,10 +59,7 @@ async def demo(console: Console) -> None:
 async def _ask(console: Console, url: str, key: str, documents: dict[str, str]) -> None:
     asked = body(_STRATEGY, QUESTION, documents)
     async with Master(url, key) as master:
-        if console.is_terminal:
-            await ask_live(master, asked, console, whole=False)
-        else:
-            await ask_plain(master, asked, whole=False)
+        await ask_live(master, asked, console, whole=False)
 
 
 def find_documents(folder: Path) -> dict[str, str]:
@@ -78,6 +75,6 @@ _HOW_TO_GO_ON = """
   millrace up                      the same, to stay: prints URL and API key
   Open WebUI                       Admin > Settings > Connections > OpenAI API:
                                    http://127.0.0.1:8000/v1 and the key
-  OpenAI SDK                       OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="mr-…")
-                                   model="millrace/split", or a model of your own
+  OpenAI SDK                       OpenAI(base_url=URL, api_key=KEY)
+                                   model="millrace/split", or one of your own
 """

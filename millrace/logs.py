@@ -6,9 +6,12 @@ import sys
 import structlog
 
 
-def configure(*, debug: bool = False) -> None:
-    """Set structlog up for this process, and send the libraries' warnings the same way."""
-    level = logging.DEBUG if debug else logging.INFO
+def configure(*, debug: bool = False, quiet: bool = False) -> None:
+    """Set structlog up for this process, and send the libraries' warnings the same way.
+
+    `quiet` leaves only warnings, for commands whose output is for a person.
+    """
+    level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

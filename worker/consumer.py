@@ -4,8 +4,9 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from importlib.metadata import version
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 import structlog
@@ -16,7 +17,6 @@ from bus.protocol import (
     BusUnavailable,
     Consumer,
     Delivery,
-    Handler,
     PublishUnknown,
     QueueFull,
     Unroutable,
@@ -46,6 +46,7 @@ from worker.providers.protocol import Provider, ProviderError
 from worker.settings import WorkerSettings
 from worker.tombstones import Tombstones
 
+_T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
 RELEASE = version("millrace")
@@ -108,8 +109,7 @@ class Worker:
         try:
             while await self._ready(ending):
                 if control is None:
-                    queue = topology.control(self._settings.name)
-                    control = await self._subscribe(queue, self.on_control, CONTROL_PREFETCH)
+                    control = await self._appear()
                     beating = asyncio.create_task(self._beat_forever())
                 await self._consume(ending)
             await self._finish()
@@ -120,6 +120,15 @@ class Worker:
             await self._beat(stopped=True)
             await control.cancel()
         self._log.info("worker.stopped", unfinished=len(self._running))
+
+    async def _appear(self) -> Consumer:
+        """Declare what a worker needs, since it may be the first process here, and listen."""
+        needed = (*topology.SHARED, topology.subtasks(self._model.slug))
+        await self._connected(lambda: self._bus.declare(needed))
+        queue = topology.control(self._settings.name)
+        return await self._connected(
+            lambda: self._bus.consume(queue, self.on_control, prefetch=CONTROL_PREFETCH)
+        )
 
     async def _ready(self, ending: asyncio.Task[None]) -> bool:
         """Wait until the engine is ready. False: the worker is to end."""
@@ -153,7 +162,9 @@ class Worker:
         self._sick_count = 0
         self._consuming = True
         queue = topology.subtasks(self._model.slug)
-        consumer = await self._subscribe(queue, self.on_subtask, self._model.slots)
+        consumer = await self._connected(
+            lambda: self._bus.consume(queue, self.on_subtask, prefetch=self._model.slots)
+        )
         self._log.info("worker.ready", queue=queue.name, slots=self._model.slots)
         sick = asyncio.create_task(self._sick.wait())
         try:
@@ -163,12 +174,13 @@ class Worker:
             self._consuming = False
             await consumer.cancel()
 
-    async def _subscribe(self, queue: topology.Queue, handler: Handler, prefetch: int) -> Consumer:
+    async def _connected(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        """Try until there is a connection to the broker."""
         while True:
             try:
-                return await self._bus.consume(queue, handler, prefetch=prefetch)
+                return await attempt()
             except BusUnavailable as error:
-                self._log.warning("worker.not_consuming", queue=queue.name, reason=str(error))
+                self._log.warning("worker.no_broker", reason=str(error))
                 await asyncio.sleep(1.0)
 
     async def _finish(self) -> None:

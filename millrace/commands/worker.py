@@ -10,6 +10,7 @@ from bus import rabbitmq
 from millrace import event_loop, logs, models_file
 from millrace.commands import options
 from millrace.problems import Problem
+from queue_schemas import topology
 from queue_schemas.registry import Model
 from worker import consumer
 from worker.providers.protocol import Provider, ProviderError
@@ -74,6 +75,8 @@ async def _work(
             await _check(model, provider)
         bus = await rabbitmq.connect(rabbitmq_url, name=f"worker {settings.name}")
         try:
+            # So that a worker may be started before the first master.
+            await bus.declare([*topology.SHARED, topology.subtasks(model.slug)])
             await consumer.run(bus, model, settings, provider, stop)
         finally:
             await bus.aclose()

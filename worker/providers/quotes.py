@@ -29,7 +29,7 @@ _SENTENCE_END: Final = re.compile(
 )
 _REFERENCE: Final = re.compile(r"[\[(][^\])]*[\])]\.?$")
 _ABBREVIATION: Final = re.compile(
-    r"(?:\b(?:e\.g|i\.e|z\.B|d\.h|etc|vs|cf|approx|ca|bzw|Dr|Mr|Mrs|Ms|Prof|No|Nr|Fig|Sec|St"
+    r"(?:\b(?:pp?|e\.g|i\.e|z\.B|d\.h|etc|vs|cf|approx|ca|bzw|Dr|Mr|Mrs|Ms|Prof|No|Nr|Fig|Sec|St"
     r"|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Oct|Nov|Dec)|\b[A-Z])\.$"
 )
 

@@ -19,7 +19,7 @@ class Served:
     url: str
 
     def model(self, **fields: object) -> Model:
-        return a_model(self.provider, endpoint=self.url, **fields)
+        return a_model(self.provider, **{"endpoint": self.url} | fields)
 
 
 @pytest.fixture

@@ -95,8 +95,9 @@ async def test_a_result_of_unknown_fate_is_published_again() -> None:
 
 async def test_the_subtask_stays_unacknowledged_until_its_result_is_stored() -> None:
     async with Fleet(a_model(options={"text": "x"})) as fleet:
-        fleet.broker.queues.pop(topology.RESULTS.name)
         worker = fleet.start()
+        await fleet.beat(lambda beat: not beat.draining)
+        fleet.broker.queues.pop(topology.RESULTS.name)
         subtask = a_subtask()
         await fleet.submit(subtask)
         await fleet.started(subtask)

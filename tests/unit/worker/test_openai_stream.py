@@ -46,7 +46,8 @@ def test_payloads_come_out_whole_wherever_the_bytes_are_cut(
     body = (f": ping{newline}{newline}" + "".join(
         f"event: message{newline}data:{space}{frame}{newline}{newline}" for frame in frames
     )).encode()  # fmt: skip
-    payloads, found = Payloads(), []
+    payloads = Payloads()
+    found: list[bytes] = []
     for size in [*cuts, len(body)]:
         found += payloads.feed(body[:size])
         body = body[size:]

@@ -1,0 +1,78 @@
+import asyncio
+import json
+import re
+
+import pytest
+
+from db import tenants
+from db.tenants import StoredKey
+from master.api.keys import digest_of, matches, prefix_of
+from millrace import reach
+from tests.integration.cli.command_line import millrace
+
+
+@pytest.fixture
+def migrated_url(database_url: str) -> str:
+    done = millrace("migrate", DATABASE_URL=database_url)
+    assert done.returncode == 0, done.stderr
+    assert "migrated from an empty schema" in done.stdout
+    return database_url
+
+
+def stored(url: str, plain: str) -> StoredKey | None:
+    async def find() -> StoredKey | None:
+        async with reach.database(url, name="test") as engine, engine.connect() as connection:
+            return await tenants.find_key(connection, prefix_of(plain))
+
+    return asyncio.run(find())
+
+
+def test_migrating_again_changes_nothing(migrated_url: str) -> None:
+    again = millrace("migrate", DATABASE_URL=migrated_url)
+    assert again.returncode == 0
+    assert "was up to date" in again.stdout
+
+
+def test_keys_need_a_migrated_database(database_url: str) -> None:
+    done = millrace("keys", "list", DATABASE_URL=database_url)
+    assert done.returncode == 1
+    assert done.stderr == "millrace: the database was never migrated. Run `millrace migrate`.\n"
+
+
+def test_a_master_needs_a_migrated_database(database_url: str) -> None:
+    done = millrace("master", DATABASE_URL=database_url, RABBITMQ_URL="amqp://127.0.0.1:1")
+    assert done.returncode == 1
+    assert done.stderr == "millrace: the database was never migrated. Run `millrace migrate`.\n"
+
+
+def test_a_key_is_created_listed_and_revoked(migrated_url: str) -> None:
+    assert "There is no key yet" in millrace("keys", "list", DATABASE_URL=migrated_url).stdout
+    created = millrace("keys", "create", "laptop", "--tenant", "anna", DATABASE_URL=migrated_url)
+    plain = created.stdout.strip()
+    assert re.fullmatch(r"mr-[A-Za-z0-9]{40}", plain)
+    assert plain not in created.stderr
+    found = stored(migrated_url, plain)
+    assert found is not None
+    assert matches(plain, found.digest)
+    assert found.digest == digest_of(plain)
+
+    shown = millrace("keys", "list", DATABASE_URL=migrated_url).stdout
+    assert prefix_of(plain) in shown
+    assert "laptop" in shown
+    assert "anna" in shown
+    assert plain not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+    assert millrace("keys", "revoke", plain, DATABASE_URL=migrated_url).returncode == 0
+    [listed] = json.loads(millrace("keys", "list", "--json", DATABASE_URL=migrated_url).stdout)
+    assert listed["prefix"] == prefix_of(plain)
+    assert listed["revoked_at"]
+
+    again = millrace("keys", "revoke", plain, DATABASE_URL=migrated_url)
+    assert again.returncode == 1
+    assert f"no valid key begins with '{prefix_of(plain)}'" in again.stderr
+    assert plain not in again.stderr
+
+
+def test_a_key_without_a_name_is_refused(migrated_url: str) -> None:
+    assert millrace("keys", "create", " ", DATABASE_URL=migrated_url).returncode == 2
