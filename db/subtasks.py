@@ -187,19 +187,20 @@ _RENEW = text("""
     )
     UPDATE millrace.subtasks s SET lease_until = now() + make_interval(secs => :lease)
       FROM alive WHERE s.id = alive.id
+    RETURNING s.execution
 """)
 
 
 async def renew(
     connection: AsyncConnection, running: Sequence[RunningSubtask], lease_seconds: float
-) -> None:
-    """A heartbeat named these executions: they keep their lease."""
+) -> set[UUID]:
+    """A heartbeat named these executions: they keep their lease. Returns those that had one."""
     values = {
         "ids": [line.subtask for line in running],
         "executions": [line.execution for line in running],
         "lease": lease_seconds,
     }
-    await connection.execute(_RENEW, values)
+    return set((await connection.execute(_RENEW, values)).scalars())
 
 
 # A result may arrive before its Started was written; the engine's time then says when it began.

@@ -118,6 +118,7 @@ class Collector:
     async def _write(self, facts: list[Fact]) -> None:
         batch = _sort(facts)
         in_vain: list[Started] = []
+        unclaimed: list[Started] = []
         applied: Applied | None = None
         async with self._engine.begin() as connection:
             locked = await requests.lock(connection, batch.requests) if batch.requests else {}
@@ -134,8 +135,10 @@ class Collector:
                     connection, [(fact.subtask, fact.attempt) for fact in batch.all_confirmed]
                 )
             if batch.beats:
-                await self._hear(connection, batch.beats)
+                unclaimed = await self._hear(connection, batch.beats)
         await _acknowledge(facts)
+        for start in unclaimed:
+            self._facts.put(start)
         if applied is not None:
             await self._tell(applied, batch.results)
         for start in in_vain:
@@ -153,10 +156,19 @@ class Collector:
         refused = [start for start in starts if start.subtask not in got]
         return await subtasks.outrun(connection, refused) if refused else []
 
-    async def _hear(self, connection: AsyncConnection, beats: Sequence[Heartbeat]) -> None:
+    async def _hear(self, connection: AsyncConnection, beats: Sequence[Heartbeat]) -> list[Started]:
+        """Renew leases; returns the claims of executions that have none."""
         await workers.see(connection, beats)
-        if lines := [line for beat in beats for line in beat.running]:
-            await subtasks.renew(connection, lines, self._lease_seconds)
+        lines = [line for beat in beats for line in beat.running]
+        if not lines:
+            return []
+        renewed = await subtasks.renew(connection, lines, self._lease_seconds)
+        return [
+            Started(**line.model_dump(), worker=beat.worker)
+            for beat in beats
+            for line in beat.running
+            if line.execution not in renewed
+        ]
 
     async def _tell(self, applied: Applied, results: Sequence[Result]) -> None:
         counted = [result for result in results if result.execution in applied.counted]
@@ -170,7 +182,7 @@ class Collector:
 def _sort(facts: Sequence[Fact]) -> _Batch:
     messages = [fact.message for fact in facts if isinstance(fact, Received)]
     results = [message for message in messages if isinstance(message, Completed | Failed)]
-    starts = [message for message in messages if isinstance(message, Started)]
+    starts = [fact for fact in (*messages, *facts) if isinstance(fact, Started)]
     beats = {message.worker: message for message in messages if isinstance(message, Heartbeat)}
     confirmed = [fact for fact in facts if isinstance(fact, Confirmed)]
     ended = {(result.subtask, result.attempt) for result in results}
@@ -198,9 +210,12 @@ async def _acknowledge(facts: Sequence[Fact]) -> None:
 
 
 async def _give_back(fact: Fact) -> None:
-    """The writer refuses this one; the delivery limit sends it to `dead` in the end."""
+    """The writer refuses this one; the delivery limit sends a result to `dead` in the end."""
     if isinstance(fact, Received):
-        await fact.delivery.retry()
+        if isinstance(fact.message, Completed | Failed):
+            await fact.delivery.retry()
+        else:
+            await fact.delivery.reject()
 
 
 async def tell(

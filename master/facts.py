@@ -24,4 +24,5 @@ class Received:
     message: Completed | Failed | Started | Heartbeat
 
 
-Fact = Confirmed | Received
+Fact = Confirmed | Received | Started
+"""A bare Started is one that a heartbeat stood in for."""

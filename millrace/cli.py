@@ -1,6 +1,7 @@
 """The command line: `millrace COMMAND`. One file for each command in `millrace/commands/`."""
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -118,6 +119,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an old terminal's encoding is no reason to fail
+            stream.reconfigure(errors="replace")
     sys.exit(run(sys.argv[1:]))
 
 

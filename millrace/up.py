@@ -75,7 +75,7 @@ async def worker_processes(options: UpOptions, registry: Registry) -> AsyncGener
     common = ["--models", str(options.models)] if options.models else []
     processes = [
         await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "millrace", "worker", "--model", model.name, *common
+            sys.executable, "-m", "millrace", "worker", "--wait", "--model", model.name, *common
         )
         for model in registry.chat_models()
         for _ in range(max(1, model.min_workers))

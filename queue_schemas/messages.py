@@ -58,7 +58,10 @@ class SubtaskRequest(Message):
 
 
 class Started(Message):
-    """An execution began: the claim. On `workers`, and on the tokens queue of the streamer."""
+    """An execution began: the claim. On `workers`, and on the tokens queue of the streamer.
+
+    May be lost on `workers`: the next heartbeat names the execution too.
+    """
 
     type: Literal["started"] = "started"
     request: UUID
@@ -181,11 +184,13 @@ class Drain(Message):
 
 
 class RunningSubtask(Message):
-    """One line of a heartbeat: a lease to renew."""
+    """One line of a heartbeat: a lease to renew, or a claim whose Started was lost."""
 
+    request: UUID
     subtask: UUID
     attempt: int = Field(ge=1)
     execution: UUID
+    delivery: int = Field(ge=0)
 
 
 class Heartbeat(Message):

@@ -18,18 +18,23 @@ CONSUMER_TIMEOUT_SECONDS = LONGEST_SUBTASK_SECONDS + 600
 
 @dataclass(frozen=True)
 class Queue:
-    """A queue as data. `exclusive` queues live and die with one connection."""
+    """A queue as data. `exclusive` queues live and die with one connection.
+
+    What is `lossy` carries notes whose loss the next one heals; full, it drops the oldest. All
+    others are quorum queues, which refuse when they are full.
+    """
 
     name: str
     max_length: int
     exclusive: bool = False
+    lossy: bool = False
     dead_letter_to: str | None = None
     delivery_limit: int | None = None
     consumer_timeout_seconds: int | None = None
 
     def arguments(self) -> dict[str, str | int]:
         """The arguments of `queue.declare`."""
-        if self.exclusive:
+        if self.exclusive or self.lossy:
             return {"x-max-length": self.max_length, "x-overflow": "drop-head"}
         arguments: dict[str, str | int] = {
             "x-queue-type": "quorum",
@@ -51,7 +56,7 @@ DEAD = Queue("dead", max_length=100_000)
 QUARANTINE = Queue("quarantine", max_length=100_000)
 RESULTS = Queue("results", 1_000_000, dead_letter_to=DEAD.name, delivery_limit=DELIVERY_LIMIT)
 FEEDBACK = Queue("feedback", 100_000, dead_letter_to=DEAD.name, delivery_limit=DELIVERY_LIMIT)
-WORKERS = Queue("workers", 100_000, dead_letter_to=DEAD.name, delivery_limit=DELIVERY_LIMIT)
+WORKERS = Queue("workers", 100_000, lossy=True)
 
 SHARED = (DEAD, QUARANTINE, RESULTS, FEEDBACK, WORKERS)
 

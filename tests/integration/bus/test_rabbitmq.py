@@ -184,7 +184,7 @@ async def test_closing_does_not_wait_for_a_frozen_broker(
 async def test_messages_are_persistent_with_short_plain_headers(
     rabbitmq_url: str, bus: RabbitBus
 ) -> None:
-    body, headers = encode(Notice(request="00000000-0000-0000-0000-000000000001"), b"key")  # type: ignore[arg-type]
+    body, headers = encode(Notice(request="00000000-0000-0000-0000-000000000001"), b"key")
     for _ in range(2):
         await bus.publish(WORKERS.name, body, headers, correlation_id="request-1")
     async with await aio_pika.connect(rabbitmq_url) as reader:

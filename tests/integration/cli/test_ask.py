@@ -83,6 +83,12 @@ def test_a_text_with_unusual_line_separators_arrives_whole(master: FakeMaster) -
     assert millrace("ask", "What?", MILLRACE_URL=master.url).stdout == "a\u2028b\u0085c\x0bd\n"
 
 
+def test_a_terminal_without_unicode_gets_a_replacement(master: FakeMaster) -> None:
+    master.texts = ["müll\n"]
+    done = millrace("ask", "What?", MILLRACE_URL=master.url, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "m?ll\n", "")
+
+
 def test_the_key_is_sent_and_asked_for(master: FakeMaster) -> None:
     master.key = "mr-right"
     done = millrace("ask", "What?", MILLRACE_URL=master.url, MILLRACE_API_KEY="mr-wrong")

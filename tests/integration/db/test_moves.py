@@ -182,11 +182,13 @@ async def test_a_heartbeat_renews_only_the_lease_of_the_execution_it_names(
         start = started(request, subtask)
         await subtasks.claim(connection, [start], -1)
         assert [row.id for row in await subtasks.expired_leases(connection, 10)] == [subtask]
-        stranger = RunningSubtask(subtask=subtask, attempt=1, execution=uuid4())
-        await subtasks.renew(connection, [stranger], 30)
+        stranger = RunningSubtask(
+            request=request, subtask=subtask, attempt=1, execution=uuid4(), delivery=0
+        )
+        assert await subtasks.renew(connection, [stranger], 30) == set()
         assert await subtasks.expired_leases(connection, 10)
-        own = RunningSubtask(subtask=subtask, attempt=1, execution=start.execution)
-        await subtasks.renew(connection, [own], 30)
+        own = stranger.model_copy(update={"execution": start.execution})
+        assert await subtasks.renew(connection, [own], 30) == {start.execution}
         assert not await subtasks.expired_leases(connection, 10)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -217,6 +218,8 @@ async def installation(
     broker = MemoryBroker()
     bus = MemoryBus(broker)
     sock = app.listen("127.0.0.1", 0)
+    # Small, and inherited by every connection: so that a slow reader is felt early.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
     port = sock.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     async with contextlib.AsyncExitStack() as stack:

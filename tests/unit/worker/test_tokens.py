@@ -84,17 +84,17 @@ async def test_later_text_waits_for_the_window_and_comes_as_one_chunk() -> None:
 
 
 async def test_a_slow_engines_text_is_not_held_back() -> None:
-    wire = Wire()
-    stream = a_stream(wire)
+    wire, window = Wire(), 0.3
+    stream = a_stream(wire, window)
     stream.add("a")
     await wire.until(lambda: len(wire.chunks()) == 1)
-    await asyncio.sleep(WINDOW * 1.5)
+    await asyncio.sleep(window * 1.1)
 
     added_at = asyncio.get_running_loop().time()
     stream.add("b")
     await wire.until(lambda: len(wire.chunks()) == 2)
 
-    assert wire.at[-1] - added_at < WINDOW / 2
+    assert wire.at[-1] - added_at < window / 2
 
 
 async def test_flush_sends_the_rest_without_waiting_for_the_window() -> None:
@@ -161,6 +161,35 @@ async def test_without_anybody_to_stream_to_nothing_is_sent_until_somebody_asks(
     await wire.until(lambda: wire.chunks("tokens.two"))
 
     assert [(c.offset, c.text) for c in wire.chunks("tokens.two")] == [(3, "den")]
+
+
+async def test_text_that_came_during_a_slow_sending_follows_by_itself() -> None:
+    wire = Wire()
+    stream = a_stream(wire, 0.0)
+    await wire.until(lambda: wire.sent)
+    wire.open.clear()
+    stream.add("a")
+    for _ in range(3):
+        await asyncio.sleep(0)  # "a" is on its way now
+    stream.add("b")
+
+    wire.open.set()
+    await wire.until(lambda: len(wire.chunks()) == 2)
+
+    assert [(c.offset, c.text) for c in wire.chunks()] == [(0, "a"), (1, "b")]
+
+
+async def test_a_resend_is_answered_at_once() -> None:
+    wire = Wire()
+    stream = a_stream(wire, FOREVER)
+    stream.add("abc")
+    await wire.until(wire.chunks)
+    stream.add("def")
+
+    stream.resend(1, "tokens.two")
+    await wire.until(lambda: wire.chunks("tokens.two"))
+
+    assert [(c.offset, c.text) for c in wire.chunks("tokens.two")] == [(1, "bcdef")]
 
 
 async def test_a_resend_beyond_the_text_waits_for_more() -> None:
