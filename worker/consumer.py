@@ -106,7 +106,9 @@ class Worker:
         try:
             while await self._ready(ending):
                 if control is None:
-                    control = await self._appear()
+                    control = await self._unless(ending, self._appear())
+                    if control is None:
+                        break
                     beating = asyncio.create_task(self._beat_forever())
                 await self._consume(ending)
             await self._finish()
@@ -143,13 +145,14 @@ class Worker:
                 break
         return not ending.done()
 
-    async def _unless(self, ending: asyncio.Task[None], work: Coroutine[None, None, None]) -> None:
-        """Do some work, and give it up when the worker is to end."""
+    async def _unless(
+        self, ending: asyncio.Task[None], work: Coroutine[None, None, _T]
+    ) -> _T | None:
+        """Do some work; None when it was given up because the worker is to end."""
         task = asyncio.ensure_future(work)
         try:
             await asyncio.wait({task, ending}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                task.result()
+            return task.result() if task.done() else None
         finally:
             task.cancel()
 
@@ -159,9 +162,12 @@ class Worker:
         self._sick_count = 0
         self._consuming = True
         queue = topology.subtasks(self._model.slug)
-        consumer = await self._connected(
+        consuming = self._connected(
             lambda: self._bus.consume(queue, self.on_subtask, prefetch=self._model.slots)
         )
+        consumer = await self._unless(ending, consuming)
+        if consumer is None:
+            return
         self._log.info("worker.ready", queue=queue.name, slots=self._model.slots)
         sick = asyncio.create_task(self._sick.wait())
         try:

@@ -28,16 +28,17 @@ async def never(item: int) -> None:
 
 async def test_what_arrives_during_a_write_shares_the_next_one() -> None:
     written: list[list[int]] = []
+    writing = asyncio.Event()
 
     async def write(batch: list[int]) -> None:
         written.append(batch)
+        writing.set()
         await asyncio.sleep(0)
 
     batches = Batches[int]("numbers")
     async with running(batches, write, never):
         batches.put(1)
-        while not written:
-            await asyncio.sleep(0)
+        await writing.wait()
         for item in (2, 3, 4):
             batches.put(item)
     assert written == [[1], [2, 3, 4]]
