@@ -92,6 +92,19 @@ requests = Table(
     Column("plan", JSONB, nullable=False),
     Column("seed", BigInteger, nullable=False),
     Column("reply_to", Text, comment="Tokens queue of the replica that streams it."),
+    Column(
+        "adopted",
+        Boolean,
+        nullable=False,
+        server_default="false",
+        comment="Another replica streams it than the one its messages name.",
+    ),
+    Column("priority", SmallInteger, nullable=False, server_default="0", comment="0 goes first."),
+    Column("background", Boolean, nullable=False, server_default="false"),
+    Column("previous_id", Uuid, comment="The request whose conversation it goes on."),
+    Column("redriven_from", Uuid, unique=True, comment="The failed request it does again."),
+    Column("idempotency_key", Text),
+    Column("body_digest", LargeBinary, comment="SHA-256 of the body that the key stands for."),
     Column("answer", Text),
     Column("finish_reason", Text),
     Column("error", JSONB),
@@ -110,6 +123,13 @@ requests = Table(
         postgresql_where=text("finished_at IS NULL"),
     ),
     Index("ix_requests_tenant_id_created_at", "tenant_id", "created_at"),
+    Index(
+        "uq_requests_idempotency_key",
+        "tenant_id",
+        "idempotency_key",
+        unique=True,
+        postgresql_where=text("idempotency_key IS NOT NULL"),
+    ),
 )
 
 subtasks = Table(
@@ -124,6 +144,7 @@ subtasks = Table(
     Column("step", Text, nullable=False, comment="Key of the step in the plan."),
     Column("kind", Text, nullable=False),
     Column("model", Text, nullable=False),
+    Column("owner", Text, nullable=False, comment="Tenant and end user: who shares fairly."),
     Column("depends_on", ARRAY(Text), nullable=False, server_default="{}"),
     Column("state", Text, nullable=False),
     Column("attempt", Integer, nullable=False, server_default="1"),
@@ -208,13 +229,14 @@ outbox = Table(
     ),
     Column("attempt", Integer, nullable=False),
     Column("model", Text, nullable=False),
+    Column("owner", Text, nullable=False),
     Column("priority", SmallInteger, nullable=False, server_default="0"),
     Column("available_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("tries", Integer, nullable=False, server_default="0"),
     Column("last_error", Text),
     _time("created_at", now=True),
     UniqueConstraint("subtask_id", "attempt"),
-    Index("ix_outbox_due", "priority", "id", "available_at"),
+    Index("ix_outbox_due", "model", "available_at"),
     comment="What is still to be published. A row goes when the broker has confirmed.",
 )
 

@@ -7,23 +7,44 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+AGEING_SECONDS = 300.0
+"""After so long, work of a lower class counts as one class better."""
+
 _DUE_MODELS = text("""
     SELECT model, count(*) FROM millrace.outbox WHERE available_at <= now() GROUP BY model
 """)
 
+# Fair order: by class, one class better for every `ageing` seconds of waiting; within a class
+# the owner with the fewest subtasks at work or before this one goes first, so somebody's hundred
+# parts stand behind everybody else's first. The order is a query over rows: no replica keeps it.
+#
 # Taking a row only postpones it: should this replica die before the confirm, the row comes due
 # again and the duplicate is absorbed by the guarded claim.
 _TAKE = text("""
-    WITH due AS (
-        SELECT id FROM millrace.outbox
-         WHERE model = :model AND available_at <= now()
-         ORDER BY priority, id LIMIT :limit FOR UPDATE SKIP LOCKED
+    WITH busy AS (
+        SELECT owner, count(*) AS number FROM millrace.subtasks
+         WHERE model = :model AND finished_at IS NULL AND state IN ('queued', 'running')
+         GROUP BY owner
+    ), waiting AS (
+        SELECT o.id,
+               greatest(0, o.priority - floor(
+                   extract(epoch FROM now() - o.created_at) / :ageing)) AS class,
+               coalesce(b.number, 0) + row_number() OVER (
+                   PARTITION BY o.owner, o.priority ORDER BY o.id) AS turn
+          FROM millrace.outbox o LEFT JOIN busy b ON b.owner = o.owner
+         WHERE o.model = :model AND o.available_at <= now()
+    ), chosen AS (
+        SELECT id, class, turn FROM waiting ORDER BY class, turn, id LIMIT :limit
+    ), due AS (
+        SELECT o.id, c.class, c.turn FROM millrace.outbox o JOIN chosen c ON c.id = o.id
+         WHERE o.available_at <= now() FOR UPDATE OF o SKIP LOCKED
     )
     UPDATE millrace.outbox o
        SET available_at = now() + make_interval(secs => :hold), tries = o.tries + 1
       FROM due, millrace.subtasks s
      WHERE o.id = due.id AND s.id = o.subtask_id
-    RETURNING o.id, o.subtask_id, o.attempt, o.tries, s.request_id, s.step, s.shown
+    RETURNING o.id, o.subtask_id, o.attempt, o.tries, s.request_id, s.step, s.shown,
+              due.class, due.turn
 """)
 
 _POSTPONE = text("""
@@ -54,10 +75,16 @@ async def due_by_model(connection: AsyncConnection) -> Mapping[str, int]:
 async def take(
     connection: AsyncConnection, model: str, limit: int, hold_seconds: float
 ) -> list[Due]:
-    """Take up to `limit` due rows of a model for this replica, for so many seconds."""
-    values = {"model": model, "limit": limit, "hold": hold_seconds}
-    rows = [Due(*row) for row in await connection.execute(_TAKE, values)]
-    return sorted(rows, key=lambda due: due.id)
+    """Take up to `limit` due rows of a model for this replica, in fair order."""
+    values = {
+        "model": model,
+        "limit": limit,
+        "hold": hold_seconds,
+        "ageing": AGEING_SECONDS,
+    }
+    rows = list(await connection.execute(_TAKE, values))
+    rows.sort(key=lambda row: (row[7], row[8], row[0]))
+    return [Due(*row[:7]) for row in rows]
 
 
 async def postpone(

@@ -42,6 +42,12 @@ class NewRequest:
     seed: int
     reply_to: str
     deadline_seconds: float
+    priority: int = 0
+    background: bool = False
+    previous: UUID | None = None
+    redriven_from: UUID | None = None
+    idempotency_key: str | None = None
+    body_digest: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -58,30 +64,40 @@ class NewSubtask:
 _ADD_SUBTASKS = """
     added AS (
         INSERT INTO millrace.subtasks
-               (id, tenant_id, request_id, position, step, kind, model, depends_on, state, ready_at)
-        SELECT t.id, :tenant, :request, t.position, t.step, t.kind, t.model,
-               string_to_array(t.needs, ','),
+               (id, tenant_id, request_id, position, step, kind, model, owner, depends_on, state,
+                ready_at)
+        SELECT t.id, q.tenant_id, q.id, t.position, t.step, t.kind, t.model,
+               q.tenant_id || '/' || coalesce(q.end_user, ''), string_to_array(t.needs, ','),
                CASE WHEN t.needs = '' THEN 'ready' ELSE 'blocked' END,
                CASE WHEN t.needs = '' THEN now() END
           FROM unnest(CAST(:ids AS uuid[]), CAST(:positions AS integer[]), CAST(:steps AS text[]),
                       CAST(:kinds AS text[]), CAST(:models AS text[]), CAST(:needs AS text[]))
-               AS t(id, position, step, kind, model, needs)
-        RETURNING id, model, state
+               AS t(id, position, step, kind, model, needs), request q
+        RETURNING id, tenant_id, model, owner, state
     )
-    INSERT INTO millrace.outbox (tenant_id, subtask_id, attempt, model, available_at)
-    SELECT :tenant, id, 1, model, now() + make_interval(secs => :held)
-      FROM added WHERE state = 'ready'
+    INSERT INTO millrace.outbox
+           (tenant_id, subtask_id, attempt, model, owner, priority, available_at)
+    SELECT a.tenant_id, a.id, 1, a.model, a.owner, q.priority,
+           now() + make_interval(secs => :held)
+      FROM added a, request q WHERE a.state = 'ready'
 """
 _ADD = text(f"""
     WITH request AS (
         INSERT INTO millrace.requests
-               (id, tenant_id, end_user, model, question, plan, seed, reply_to, deadline_at)
+               (id, tenant_id, end_user, model, question, plan, seed, reply_to, deadline_at,
+                priority, background, previous_id, redriven_from, idempotency_key, body_digest)
         VALUES (:request, :tenant, :end_user, :model, CAST(:question AS jsonb),
                 CAST(:plan AS jsonb), :seed, :reply_to,
-                now() + make_interval(secs => :deadline))
+                now() + make_interval(secs => :deadline), :priority, :background, :previous,
+                :redriven_from, :idempotency_key, :body_digest)
+        RETURNING id, tenant_id, end_user, priority
     ), {_ADD_SUBTASKS}
 """)
-_ADD_MORE = text(f"WITH {_ADD_SUBTASKS}")
+_ADD_MORE = text(f"""
+    WITH request AS (
+        SELECT id, tenant_id, end_user, priority FROM millrace.requests WHERE id = :request
+    ), {_ADD_SUBTASKS}
+""")
 
 
 async def add(
@@ -103,29 +119,32 @@ async def add(
         "seed": request.seed,
         "reply_to": request.reply_to,
         "deadline": request.deadline_seconds,
+        "tenant": request.tenant,
+        "priority": request.priority,
+        "background": request.background,
+        "previous": request.previous,
+        "redriven_from": request.redriven_from,
+        "idempotency_key": request.idempotency_key,
+        "body_digest": request.body_digest,
     }
-    await connection.execute(
-        _ADD, values | _rows(request.id, request.tenant, steps, 0, held_seconds)
-    )
+    await connection.execute(_ADD, values | _rows(request.id, steps, 0, held_seconds))
 
 
 async def add_steps(
     connection: AsyncConnection,
     request: UUID,
-    tenant: UUID,
     steps: Sequence[NewSubtask],
     first_position: int,
 ) -> None:
     """Store steps that a plan subtask's result added; they count on from `first_position`."""
-    await connection.execute(_ADD_MORE, _rows(request, tenant, steps, first_position, 0.0))
+    await connection.execute(_ADD_MORE, _rows(request, steps, first_position, 0.0))
 
 
 def _rows(
-    request: UUID, tenant: UUID, steps: Sequence[NewSubtask], first: int, held_seconds: float
+    request: UUID, steps: Sequence[NewSubtask], first: int, held_seconds: float
 ) -> dict[str, Any]:
     return {
         "request": request,
-        "tenant": tenant,
         "held": held_seconds,
         "ids": [step.id for step in steps],
         "positions": list(range(first, first + len(steps))),

@@ -256,7 +256,7 @@ _AGAIN = text(f"""
      WHERE s.id = :id AND s.attempt = :attempt AND s.state IN ({_from(SubtaskState.READY)})
        AND (CAST(:execution AS uuid) IS NULL OR s.execution IS NULL
             OR s.execution = CAST(:execution AS uuid))
-    RETURNING s.tenant_id, s.model
+    RETURNING s.id
 """)
 _FORGET_OUTBOX = text("DELETE FROM millrace.outbox WHERE subtask_id = :id AND attempt = :attempt")
 
@@ -285,38 +285,29 @@ async def again(
     if row is None:
         return False
     await connection.execute(_FORGET_OUTBOX, {"id": subtask, "attempt": attempt})
-    await _enqueue(connection, row.tenant_id, subtask, attempt + 1, row.model, delay_seconds)
+    await _enqueue(connection, subtask, delay_seconds)
     return True
 
 
 _ENQUEUE = text("""
-    INSERT INTO millrace.outbox (tenant_id, subtask_id, attempt, model, available_at)
-    VALUES (:tenant, :subtask, :attempt, :model, now() + make_interval(secs => :delay))
+    INSERT INTO millrace.outbox
+           (tenant_id, subtask_id, attempt, model, owner, priority, available_at)
+    SELECT s.tenant_id, s.id, s.attempt, s.model, s.owner, q.priority,
+           now() + make_interval(secs => :delay)
+      FROM millrace.subtasks s JOIN millrace.requests q ON q.id = s.request_id
+     WHERE s.id = :subtask
     ON CONFLICT DO NOTHING
 """)
 
 
-async def _enqueue(
-    connection: AsyncConnection,
-    tenant: UUID,
-    subtask: UUID,
-    attempt: int,
-    model: str,
-    delay_seconds: float = 0.0,
-) -> None:
-    row = {
-        "tenant": tenant,
-        "subtask": subtask,
-        "attempt": attempt,
-        "model": model,
-        "delay": delay_seconds,
-    }
-    await connection.execute(_ENQUEUE, row)
+async def _enqueue(connection: AsyncConnection, subtask: UUID, delay_seconds: float = 0.0) -> None:
+    """An outbox row for the attempt that the subtask is at."""
+    await connection.execute(_ENQUEUE, {"subtask": subtask, "delay": delay_seconds})
 
 
 _UNBLOCK = text("""
     UPDATE millrace.subtasks SET state = 'ready', ready_at = now()
-     WHERE id = :id AND state = 'blocked' RETURNING tenant_id, model
+     WHERE id = :id AND state = 'blocked' RETURNING id
 """)
 
 
@@ -325,7 +316,7 @@ async def unblock(connection: AsyncConnection, subtask: UUID) -> bool:
     row = (await connection.execute(_UNBLOCK, {"id": subtask})).one_or_none()
     if row is None:
         return False
-    await _enqueue(connection, row.tenant_id, subtask, 1, row.model)
+    await _enqueue(connection, subtask)
     return True
 
 
@@ -435,10 +426,11 @@ _FORGOTTEN = text("""
     ), lost AS (
         UPDATE millrace.subtasks s SET queued_at = now()
           FROM waiting w WHERE s.id = w.id
-        RETURNING s.id, s.tenant_id, s.attempt, s.model
+        RETURNING s.id, s.tenant_id, s.attempt, s.model, s.owner, s.request_id
     )
-    INSERT INTO millrace.outbox (tenant_id, subtask_id, attempt, model)
-    SELECT tenant_id, id, attempt, model FROM lost
+    INSERT INTO millrace.outbox (tenant_id, subtask_id, attempt, model, owner, priority)
+    SELECT l.tenant_id, l.id, l.attempt, l.model, l.owner, q.priority
+      FROM lost l JOIN millrace.requests q ON q.id = l.request_id
     ON CONFLICT DO NOTHING RETURNING subtask_id
 """)
 

@@ -150,7 +150,7 @@ async def advance(
         locked = applied.requests[request]
         if locked.state in REQUEST_TERMINAL:
             continue
-        step = await progress(connection, request, locked.tenant, steps[request], results, view)
+        step = await progress(connection, request, steps[request], results, view)
         earlier = applied.progress.get(request, Progress())
         applied.progress[request] = Progress(step.ready or earlier.ready, step.ended)
         if step.ended:

@@ -88,7 +88,8 @@ class Live:
         part = self.parts[step]
         if chunk.channel is Channel.REASONING:
             if part.follow(chunk.attempt, chunk.delivery, chunk.execution):
-                part.reasoning += chunk.text
+                # A second execution thinks again from the start; what was shown is not repeated.
+                part.reasoning += chunk.text[max(0, len(part.reasoning) - chunk.offset) :]
                 self._changed.set()
             return Verdict.NOTHING_NEW
         verdict = part.take(chunk)
@@ -113,7 +114,9 @@ class Live:
             if row["state"] == SubtaskState.SUCCEEDED:
                 self._finish(row["step"], row["text"] or "")
             elif plan.aggregator is not AggregatorName.SYNTHESIS:
-                part.fail((row["error"] or {}).get("message") or f"it was {row['state']}")
+                # What was generated before it failed belongs to the answer, as in `ending.compose`.
+                part.finish(row["text"] or "")
+                part.missing = (row["error"] or {}).get("message") or f"it was {row['state']}"
         self._changed.set()
 
     def _finish(self, step: str, text: str) -> None:

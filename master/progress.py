@@ -37,7 +37,6 @@ class Progress:
 async def progress(
     connection: AsyncConnection,
     request: UUID,
-    tenant: UUID,
     steps: Sequence[StoredSubtask],
     results: Mapping[UUID, Completed],
     view: FleetView,
@@ -45,7 +44,7 @@ async def progress(
     """Take a request as far as it can go. `steps` are its subtasks as they stand now."""
     if len(steps) == 1 and steps[0].id in results and steps[0].kind != StepKind.PLAN:
         return Progress(ended=ending.of_single(results[steps[0].id]))
-    ready = await _expand(connection, request, tenant, steps, view)
+    ready = await _expand(connection, request, steps, view)
     moved = True
     while moved:
         steps = (await subtasks.of_requests(connection, [request]))[request]
@@ -63,7 +62,6 @@ async def progress(
 async def _expand(
     connection: AsyncConnection,
     request: UUID,
-    tenant: UUID,
     steps: Sequence[StoredSubtask],
     view: FleetView,
 ) -> bool:
@@ -78,7 +76,7 @@ async def _expand(
     expanded = expand(_question(stored.question), view.fleet(), plan, step, text)
     await requests.store_plan(connection, request, expanded.model_dump(mode="json"))
     added = {uuid4(): step for step in expanded.steps if step.key != planner.step}
-    await requests.add_steps(connection, request, tenant, new_subtasks(added), len(steps))
+    await requests.add_steps(connection, request, new_subtasks(added), len(steps))
     return True
 
 

@@ -44,7 +44,7 @@ class MasterSettings(BaseSettings):
     )
     key_cache_seconds: float = Field(default=5.0, ge=0, description="A revoked key works so long.")
     window: int = Field(
-        default=4, ge=1, description="Depth of a model's queue, in generations of its max workers."
+        default=2, ge=1, description="Depth of a model's queue, in generations of its max workers."
     )
     max_attempts: int = Field(default=5, ge=1)
     max_losses: int = Field(default=3, ge=1, description="Worker deaths until a subtask is poison.")

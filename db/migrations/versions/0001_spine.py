@@ -91,6 +91,37 @@ def upgrade() -> None:
             nullable=True,
             comment="Tokens queue of the replica that streams it.",
         ),
+        sa.Column(
+            "adopted",
+            sa.Boolean(),
+            server_default="false",
+            nullable=False,
+            comment="Another replica streams it than the one its messages name.",
+        ),
+        sa.Column(
+            "priority",
+            sa.SmallInteger(),
+            server_default="0",
+            nullable=False,
+            comment="0 goes first.",
+        ),
+        sa.Column("background", sa.Boolean(), server_default="false", nullable=False),
+        sa.Column(
+            "previous_id",
+            sa.Uuid(),
+            nullable=True,
+            comment="The request whose conversation it goes on.",
+        ),
+        sa.Column(
+            "redriven_from", sa.Uuid(), nullable=True, comment="The failed request it does again."
+        ),
+        sa.Column("idempotency_key", sa.Text(), nullable=True),
+        sa.Column(
+            "body_digest",
+            sa.LargeBinary(),
+            nullable=True,
+            comment="SHA-256 of the body that the key stands for.",
+        ),
         sa.Column("answer", sa.Text(), nullable=True),
         sa.Column("finish_reason", sa.Text(), nullable=True),
         sa.Column("error", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
@@ -118,6 +149,7 @@ def upgrade() -> None:
             ["tenant_id"], ["millrace.tenants.id"], name=op.f("fk_requests_tenant_id")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_requests")),
+        sa.UniqueConstraint("redriven_from", name=op.f("uq_requests_redriven_from")),
         schema="millrace",
     )
     op.create_index(
@@ -135,6 +167,14 @@ def upgrade() -> None:
         unique=False,
         schema="millrace",
     )
+    op.create_index(
+        "uq_requests_idempotency_key",
+        "requests",
+        ["tenant_id", "idempotency_key"],
+        unique=True,
+        schema="millrace",
+        postgresql_where=sa.text("idempotency_key IS NOT NULL"),
+    )
     op.create_table(
         "subtasks",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -146,6 +186,9 @@ def upgrade() -> None:
         sa.Column("step", sa.Text(), nullable=False, comment="Key of the step in the plan."),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
+        sa.Column(
+            "owner", sa.Text(), nullable=False, comment="Tenant and end user: who shares fairly."
+        ),
         sa.Column("depends_on", postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("attempt", sa.Integer(), server_default="1", nullable=False),
@@ -286,6 +329,7 @@ def upgrade() -> None:
         sa.Column("subtask_id", sa.Uuid(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
         sa.Column("priority", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column(
             "available_at",
@@ -316,11 +360,7 @@ def upgrade() -> None:
         comment="What is still to be published. A row goes when the broker has confirmed.",
     )
     op.create_index(
-        "ix_outbox_due",
-        "outbox",
-        ["priority", "id", "available_at"],
-        unique=False,
-        schema="millrace",
+        "ix_outbox_due", "outbox", ["model", "available_at"], unique=False, schema="millrace"
     )
 
 
@@ -343,6 +383,12 @@ def downgrade() -> None:
         postgresql_where=sa.text("state = 'running'"),
     )
     op.drop_table("subtasks", schema="millrace")
+    op.drop_index(
+        "uq_requests_idempotency_key",
+        table_name="requests",
+        schema="millrace",
+        postgresql_where=sa.text("idempotency_key IS NOT NULL"),
+    )
     op.drop_index("ix_requests_tenant_id_created_at", table_name="requests", schema="millrace")
     op.drop_index(
         "ix_requests_open_deadline",

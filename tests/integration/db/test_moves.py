@@ -23,9 +23,17 @@ EXECUTION = uuid4()
 S = SubtaskState
 
 
-async def add(connection: AsyncConnection, tenant: UUID, steps: int = 1) -> tuple[UUID, list[UUID]]:
+async def add(
+    connection: AsyncConnection,
+    tenant: UUID,
+    steps: int = 1,
+    end_user: str | None = None,
+    priority: int = 0,
+) -> tuple[UUID, list[UUID]]:
     """A request with ready steps."""
-    request = requests.NewRequest(uuid4(), tenant, None, "m", "{}", "{}", 1, "tokens.x", 60.0)
+    request = requests.NewRequest(
+        uuid4(), tenant, end_user, "m", "{}", "{}", 1, "tokens.x", 60.0, priority
+    )
     rows = [requests.NewSubtask(uuid4(), f"part-{n}", "answer", "m") for n in range(steps)]
     await requests.add(connection, request, rows)
     return request.id, [row.id for row in rows]
@@ -233,10 +241,41 @@ async def test_two_replicas_never_take_the_same_row(engine: AsyncEngine, tenant:
         await add(connection, tenant, steps=6)
     async with engine.begin() as one, engine.begin() as other:
         mine = {due.subtask for due in await outbox.take(one, "m", 4, 30)}
+        meanwhile = {due.subtask for due in await outbox.take(other, "m", 4, 30)}
+    async with engine.begin() as other:
         theirs = {due.subtask for due in await outbox.take(other, "m", 4, 30)}
     assert len(mine) == 4
-    assert len(theirs) == 2
+    assert not mine & meanwhile
+    assert len(meanwhile | theirs) == 2
     assert not mine & theirs
+
+
+async def test_somebodys_hundred_parts_stand_behind_everybody_elses_first(
+    engine: AsyncEngine, tenant: UUID
+) -> None:
+    async with engine.begin() as connection:
+        _, parts = await add(connection, tenant, steps=20, end_user="hog")
+        _, questions = await add(connection, tenant, steps=2, end_user="newcomer")
+        first = [due.subtask for due in await outbox.take(connection, "m", 2, 30)]
+        assert first == [parts[0], questions[0]]
+        await subtasks.mark_queued(connection, [(parts[0], 1), (questions[0], 1)])
+        second = [due.subtask for due in await outbox.take(connection, "m", 3, 30)]
+        assert second == [parts[1], questions[1], parts[2]]
+
+
+async def test_a_batch_waits_for_the_interactive_but_not_for_ever(
+    engine: AsyncEngine, tenant: UUID
+) -> None:
+    async with engine.begin() as connection:
+        _, [batch] = await add(connection, tenant, end_user="a", priority=2)
+        _, [chat] = await add(connection, tenant, end_user="b")
+        assert [due.subtask for due in await outbox.take(connection, "m", 1, -1)] == [chat]
+        old = f"now() - interval '{3 * outbox.AGEING_SECONDS} seconds'"
+        await connection.execute(
+            text(f"UPDATE millrace.outbox SET created_at = {old} WHERE subtask_id = :id"),
+            {"id": batch},
+        )
+        assert [due.subtask for due in await outbox.take(connection, "m", 1, 30)] == [batch]
 
 
 async def test_a_message_that_the_broker_lost_is_queued_again_once(
