@@ -61,28 +61,26 @@ class _Engine(asyncio.Protocol):
         if head.startswith(b"GET "):
             self._write(_whole(200, _MODELS))
         elif script := _SCRIPT.search(body):
-            frames = _frames(int(script[1]))
             self._write(_HEAD)
-            self._stream(frames, 0, int(script[2] or 0) / 1000, self._loop.time())
+            pause = int(script[2] or 0) / 1000
+            self._stream(_frames(int(script[1])), 0, pause, self._loop.time())
         else:
             self._write(_whole(404, b'{"error":{"message":"no such model"}}'))
 
     def _stream(
         self, frames: tuple[bytes, ...], place: int, pause: float, began: float
     ) -> None:
-        """Write what is due. Due times are absolute, so that pauses do not add up."""
-        if not pause:
-            for frame in frames:
-                self._write(frame)
+        """Write the frames from `place` on. Due times are absolute: pauses do not add up."""
+        if pause and place < len(frames) - 1:
+            due = began + (place + 1) * pause
+            self._due = self._loop.call_at(due, self._next, frames, place, pause, began)
             return
-        if place == len(frames) - 1:
-            self._write(frames[place])
-            return
-        if place:
-            self._write(frames[place - 1])
-        self._due = self._loop.call_at(
-            began + (place + 1) * pause, self._stream, frames, place + 1, pause, began
-        )
+        for frame in frames[place:]:
+            self._write(frame)
+
+    def _next(self, frames: tuple[bytes, ...], place: int, pause: float, began: float) -> None:
+        self._write(frames[place])
+        self._stream(frames, place + 1, pause, began)
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None:

@@ -64,6 +64,8 @@ class ModelLoad:
     waiting: int = 0
     """Outbox rows that nobody has taken to publish yet."""
     tokens_per_second: float | None = None
+    seconds_per_subtask: float | None = None
+    """Engine time of an answer, on average of the last minutes."""
 
 
 _LOADS = text("""
@@ -79,17 +81,29 @@ _LOADS = text("""
 """)
 # Ten minutes and at least a few tokens: one lucky answer of two words is no rate.
 _RATES = text("""
-    SELECT model, sum(completion_tokens) / nullif(sum(engine_seconds - load_seconds), 0)
+    SELECT model, sum(completion_tokens) / nullif(sum(engine_seconds - load_seconds), 0),
+           avg(engine_seconds)
       FROM millrace.attempts
      WHERE finished_at > now() - interval '10 minutes' AND outcome = 'completed'
      GROUP BY model HAVING sum(completion_tokens) >= 64
+""")
+_UNPUBLISHABLE = text("""
+    SELECT extract(epoch FROM now() - min(created_at))::float8
+      FROM millrace.outbox WHERE last_error IS NOT NULL
 """)
 
 
 async def loads(connection: AsyncConnection) -> dict[str, ModelLoad]:
     """Backlog and measured completion rate by model."""
-    rates = {row[0]: row[1] for row in await connection.execute(_RATES)}
+    rates = {row[0]: row[1:] for row in await connection.execute(_RATES)}
     loads = {row[0]: ModelLoad(*row[1:]) for row in await connection.execute(_LOADS)}
-    for model, rate in rates.items():
-        loads[model] = replace(loads.get(model, ModelLoad()), tokens_per_second=rate)
+    for model, (rate, seconds) in rates.items():
+        loads[model] = replace(
+            loads.get(model, ModelLoad()), tokens_per_second=rate, seconds_per_subtask=seconds
+        )
     return loads
+
+
+async def unpublishable_seconds(connection: AsyncConnection) -> float:
+    """How long the oldest row that the broker would not take has been waiting."""
+    return float(await connection.scalar(_UNPUBLISHABLE) or 0.0)

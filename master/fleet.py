@@ -31,6 +31,8 @@ class FleetView:
     window: int
     loads: Mapping[str, ModelLoad] = field(default_factory=dict)
     workers: list[dict[str, Any]] = field(default_factory=list)
+    unpublishable_seconds: float = 0.0
+    """How long the broker has been refusing the oldest message."""
     published: dict[str, int] = field(default_factory=dict)
     """Published since the last look, by model: the look's count does not have them yet."""
 
@@ -67,6 +69,17 @@ class FleetView:
         depth = load.queued + self.published.get(model.name, 0)
         return max(0, self.window * model.max_workers * model.slots - depth)
 
+    def backlog(self, model: str) -> int:
+        """Subtasks of a model that wait, published or not."""
+        load = self.loads.get(model, ModelLoad())
+        return load.ready + load.queued + self.published.get(model, 0)
+
+    def expected_wait_seconds(self, model: Model) -> float | None:
+        """Until a newcomer to the model starts; None while nothing was measured."""
+        seconds = self.loads.get(model.name, ModelLoad()).seconds_per_subtask
+        slots = sum(w["slots"] for w in self.workers if w["model"] == model.name)
+        return self.backlog(model.name) * seconds / slots if seconds and slots else None
+
     def count_published(self, model: str, number: int = 1) -> None:
         """Remember what was put on a queue since the last look."""
         self.published[model] = self.published.get(model, 0) + number
@@ -78,6 +91,7 @@ class FleetView:
             async with engine.connect() as connection:
                 self.loads = await workers.loads(connection)
                 self.workers = await workers.live(connection, worker_seconds)
+                self.unpublishable_seconds = await workers.unpublishable_seconds(connection)
         except BaseException:
             for model, number in counted.items():
                 self.count_published(model, number)

@@ -47,6 +47,8 @@ class Running:
             view=self.view,
             reply_to=self.streams.queue.name,
             request_seconds=self.settings.request_seconds,
+            max_backlog=self.settings.max_backlog,
+            max_unpublished_seconds=self.settings.max_unpublished_seconds,
         )
 
     async def cancel(self, request: UUID, tenant: UUID) -> bool:

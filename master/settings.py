@@ -46,6 +46,12 @@ class MasterSettings(BaseSettings):
     window: int = Field(
         default=2, ge=1, description="Depth of a model's queue, in generations of its max workers."
     )
+    max_backlog: int = Field(
+        default=5000, ge=1, description="Waiting subtasks of a model until newcomers get 429."
+    )
+    max_unpublished_seconds: float = Field(
+        default=60.0, gt=0, description="Broker away for so long: newcomers get 503."
+    )
     max_attempts: int = Field(default=5, ge=1)
     max_losses: int = Field(default=3, ge=1, description="Worker deaths until a subtask is poison.")
 

@@ -21,6 +21,8 @@ from master.planning.question import Question
 from master.planning.strategies import plan as make_plan
 from queue_schemas.messages import SubtaskRequest
 
+_RETRY_AFTER_SECONDS = 5.0
+
 
 @dataclass(frozen=True)
 class Accepted:
@@ -31,6 +33,23 @@ class Accepted:
     plan: Plan
     subtasks: Mapping[UUID, str]
     """The step of each subtask."""
+    ahead: int = 0
+    """Subtasks that waited for the same model when it came."""
+    wait_seconds: float | None = None
+    """Until it is expected to start."""
+
+
+class TooBusy(Exception):
+    """The model's backlog is at its bound; nothing was stored."""
+
+    def __init__(self, model: str, wait_seconds: float) -> None:
+        super().__init__(f"too much waits for {model}")
+        self.model = model
+        self.wait_seconds = wait_seconds
+
+
+class BrokerAway(Exception):
+    """Nothing could be published for so long that accepting more helps nobody."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +69,17 @@ class Submission:
     view: FleetView
     reply_to: str
     request_seconds: float
+    max_backlog: int
+    max_unpublished_seconds: float
 
 
 async def submit(to: Submission, question: Question, asker: Asker) -> Accepted:
     """Plan and commit a question, and publish what can start.
 
-    Raises `UnknownModel`, or the database's errors, with nothing stored.
+    Raises `UnknownModel`, `TooBusy`, `BrokerAway` or the database's errors, with nothing stored.
     """
     plan = make_plan(question, to.view.fleet())
+    _admit(to, plan)
     request, seed = uuid4(), _seed(question)
     ids = {uuid4(): step for step in plan.steps}
     at_once = to.dispatcher.has_room(step.model for step in plan.steps if not step.depends_on)
@@ -78,12 +100,31 @@ async def submit(to: Submission, question: Question, asker: Asker) -> Accepted:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
         await requests.add(connection, row, new_subtasks(ids), held_seconds)
     metrics.requests_total.labels(plan.strategy).inc()
-    accepted = Accepted(request, asker.tenant, plan, {i: step.key for i, step in ids.items()})
+    first = to.view.registry().get(plan.steps[0].model)
+    accepted = Accepted(
+        request,
+        asker.tenant,
+        plan,
+        {subtask: step.key for subtask, step in ids.items()},
+        ahead=0 if at_once or first is None else to.view.backlog(first.name),
+        wait_seconds=None if at_once or first is None else to.view.expected_wait_seconds(first),
+    )
     if at_once:
         to.dispatcher.publish_soon(_calls(to, accepted, ids, seed))
     else:
         to.dispatcher.nudge()
     return accepted
+
+
+def _admit(to: Submission, plan: Plan) -> None:
+    """Refuse what would only wait: before anything is written, so that a retry is cheap."""
+    if to.view.unpublishable_seconds > to.max_unpublished_seconds:
+        raise BrokerAway
+    for name in {step.model for step in plan.steps}:
+        if to.view.backlog(name) >= to.max_backlog:
+            model = to.view.registry().get(name)
+            wait = to.view.expected_wait_seconds(model) if model else None
+            raise TooBusy(name, wait or _RETRY_AFTER_SECONDS)
 
 
 def _calls(

@@ -26,7 +26,7 @@ from master.planning.chat import estimate_chat_tokens
 from master.planning.question import Question
 from master.planning.strategies import UnknownModel
 from master.running import Running
-from master.submit import Accepted, Asker, submit
+from master.submit import Accepted, Asker, BrokerAway, TooBusy, submit
 from queue_schemas.states import RequestState
 
 log = structlog.get_logger(__name__)
@@ -82,6 +82,10 @@ async def _submit(master: Running, body: ChatBody, who: Asker, headers: Headers)
         return await submit(master.submission, question, who)
     except UnknownModel as unknown:
         raise errors.model_not_found(unknown.name, unknown.available) from None
+    except TooBusy as busy:
+        raise errors.queue_full(busy.model, busy.wait_seconds) from None
+    except BrokerAway:
+        raise errors.service_unavailable("the message broker does not answer") from None
     except Exception as error:
         if not is_outage(error):
             raise
@@ -119,6 +123,8 @@ async def _stream(
     began = time.monotonic()
     try:
         yield chunks.role()
+        if statuses and accepted.ahead:
+            yield sse.status(_queue_position(accepted))
         async for item in live.follow(master.settings.keep_alive_seconds):
             if isinstance(item, Text) and not shown:
                 shown = True
@@ -137,6 +143,12 @@ async def _stream(
         master.streams.close(live)
         if not finished and not master.draining:
             master.cancel_soon(accepted.request, accepted.tenant)
+
+
+def _queue_position(accepted: Accepted) -> str:
+    wait = accepted.wait_seconds
+    about = f", about {wait:.0f} s" if wait else ""
+    return f"Waiting behind {accepted.ahead} others{about}"
 
 
 def _frame(chunks: openai_shapes.Chunks, item: Item, statuses: bool) -> bytes:

@@ -34,7 +34,7 @@ async def streamed(mill: Mill) -> tuple[Streamed, dict[str, Any]]:
     got = await mill.streamed(QUESTION, "millrace/split")
     record = await mill.record(got.request)
     assert got.ends_once()
-    assert record["state"] == "completed"
+    assert record["state"] == "completed", record["error"]
     assert record["answer"] == got.text
     await mill.idle()
     return got, record

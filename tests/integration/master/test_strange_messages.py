@@ -225,9 +225,13 @@ async def test_a_result_that_the_database_refuses_harms_no_other(
 ) -> None:
     mill = await make_mill(SCRIPT)
 
+    async def claimed() -> Any:
+        query = "SELECT id, request_id, execution FROM millrace.subtasks WHERE state = 'running'"
+        return next(iter(await mill.rows(query)), None)
+
     async def forge(got: Any) -> None:
         if got.text and not forged:
-            row = (await mill.rows("SELECT id, request_id, execution FROM millrace.subtasks"))[0]
+            row = await until(claimed, 5)
             result = a_completed(subtask=row.id, request=row.request_id, execution=row.execution)
             forged.append(CRAZY[name](result))
             await publish(mill, topology.RESULTS.name, *encode(forged[0], KEY))

@@ -1,0 +1,263 @@
+"""What the measurements run on: broker, database, engine, and installations of each system.
+
+Everything listens on free ports of loopback and ends with the benchmark.
+"""
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from bench.load import Target
+from bench.processes import (
+    REPOSITORY,
+    Started,
+    answers,
+    cpu_seconds,
+    parent_of,
+    start,
+    wait_for,
+)
+from tests.servers import LocalRabbit, create_database, drop_database, free_port, postgres
+
+PEERS = REPOSITORY / ".venv" / "bench" / "bin"
+MODEL = "mill"
+QUESTION = [{"role": "user", "content": "Why does the wheel of a mill go round?"}]
+
+_settings = {
+    # The benchmark measures the default settings; only names and places are given.
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+@dataclass(frozen=True)
+class Servers:
+    """What all systems share."""
+
+    folder: Path
+    rabbit: LocalRabbit
+    postgres_url: str
+    postgres_pid: int
+    engine: Started
+    engine_port: int
+    profile: bool = False
+    _numbers: Iterator[int] = field(default_factory=count)
+
+    def engine_target(self, script: str, words: int) -> Target:
+        """The engine itself."""
+        return Target("engine", self.engine_port, _body(script), words)
+
+    def new_name(self, what: str) -> str:
+        """A name that was not used before."""
+        return f"{what}-{next(self._numbers)}"
+
+
+@contextlib.contextmanager
+def servers(folder: Path, *, profile: bool = False) -> Generator[Servers]:
+    """Broker, database and engine for as long as the block runs."""
+    port = free_port()
+    with postgres() as url, LocalRabbit() as rabbit:
+        engine = start("engine", [sys.executable, "-m", "bench.engine", str(port)], folder)
+        try:
+            wait_for(engine, lambda: answers(f"http://127.0.0.1:{port}/v1/models"))
+            yield Servers(
+                folder, rabbit, url, _postmaster(url), engine, port, profile=profile
+            )
+        finally:
+            engine.stop()
+
+
+@dataclass(frozen=True)
+class Millrace:
+    """A master with its workers, on a virtual host and a database of its own."""
+
+    servers: Servers
+    port: int
+    key: str
+    master: Started
+    workers: tuple[Started, ...]
+
+    def target(self, words: int, body: Mapping[str, Any] = {}, name: str = "millrace") -> Target:
+        """A chat with the model, unless the body says otherwise."""
+        return Target(name, self.port, _body(MODEL) | dict(body), words, key=self.key)
+
+    def processes(self) -> dict[str, list[int]]:
+        """Who takes part in an answer, by the name that reports use."""
+        return {
+            "master": [self.master.pid],
+            "worker": [worker.pid for worker in self.workers],
+            **_shared(self.servers),
+        }
+
+    def get(self, path: str) -> Any:
+        """The JSON at a path of the API."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            headers={"authorization": f"Bearer {self.key}"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.load(response)
+
+
+@contextlib.contextmanager
+def millrace(
+    servers: Servers, model: Mapping[str, Any], *, workers: int = 1
+) -> Generator[Millrace]:
+    """A Millrace installation that serves one model; started as an operator would."""
+    name, port = servers.new_name("millrace"), free_port()
+    models = servers.folder / f"{name}.yaml"
+    models.write_text(json.dumps({"models": [{"name": MODEL, **model}]}))
+    database = create_database(servers.postgres_url)
+    servers.rabbit.add_vhost(name)
+    environment = {
+        **_settings,
+        "DATABASE_URL": database,
+        "RABBITMQ_URL": servers.rabbit.url(name),
+        "MILLRACE_MODELS": str(models),
+    }
+    _command(environment, "migrate")
+    key = _command(environment, "keys", "create", "bench").strip()
+    started: list[Started] = []
+    try:
+        arguments = ["master", "--port", str(port)]
+        started.append(_start(servers, f"{name}-master", arguments, environment))
+        wait_for(started[0], lambda: answers(f"http://127.0.0.1:{port}/ready"))
+        for number in range(workers):
+            arguments = ["worker", "--model", MODEL, "--name", f"{name}-worker-{number}"]
+            started.append(_start(servers, f"{name}-worker-{number}", arguments, environment))
+        site = Millrace(servers, port, key, started[0], tuple(started[1:]))
+        wait_for(started[-1], lambda: len(site.get("/v1/workers")["data"]) == workers)
+        yield site
+    finally:
+        for process in reversed(started):
+            process.stop()
+        servers.rabbit.delete_vhost(name)
+        drop_database(servers.postgres_url, database)
+
+
+def _start(
+    servers: Servers, name: str, arguments: list[str], environment: Mapping[str, str]
+) -> Started:
+    profiled = ["-m", "cProfile", "-o", str(servers.folder / f"{name}.prof")]
+    python = [sys.executable, *(profiled if servers.profile else [])]
+    return start(name, [*python, "-m", "millrace", *arguments], servers.folder, environment)
+
+
+def _command(environment: Mapping[str, str], *arguments: str) -> str:
+    import os
+
+    done = subprocess.run(
+        [sys.executable, "-m", "millrace", *arguments],
+        env={**os.environ, **environment},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    if done.returncode:
+        raise RuntimeError(f"millrace {arguments[0]}: {done.stderr}")
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class LiteLLM:
+    """A LiteLLM proxy in front of the engine."""
+
+    process: Started
+    port: int
+
+    def target(self, words: int, name: str = "litellm") -> Target:
+        """A chat."""
+        return Target(name, self.port, _body(MODEL), words)
+
+    def processes(self) -> dict[str, list[int]]:
+        """Who takes part in an answer."""
+        return {"litellm": [self.process.pid]}
+
+
+@contextlib.contextmanager
+def litellm(servers: Servers, script: str, *, workers: int = 1) -> Generator[LiteLLM]:
+    """A LiteLLM proxy as its manual starts it, without a database and without keys."""
+    name, port = servers.new_name("litellm"), free_port()
+    entry = {
+        "model_name": MODEL,
+        "litellm_params": {
+            "model": f"openai/{script}",
+            "api_base": f"http://127.0.0.1:{servers.engine_port}/v1",
+            "api_key": "none",
+        },
+    }
+    file = servers.folder / f"{name}.yaml"
+    file.write_text(json.dumps({"model_list": [entry]}))
+    environment = {
+        "LITELLM_LOG": "ERROR",
+        "LITELLM_TELEMETRY": "False",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # or it asks the network at start
+        "LITELLM_MODE": "PRODUCTION",
+    }
+    command = [PEERS / "litellm", "--config", file, "--host", "127.0.0.1", "--port", str(port)]
+    if workers > 1:
+        command += ["--num_workers", str(workers)]
+    process = start(name, command, servers.folder, environment)
+    try:
+        wait_for(process, lambda: answers(f"http://127.0.0.1:{port}/health/liveliness"))
+        yield LiteLLM(process, port)
+    finally:
+        process.stop()
+
+
+class Meter:
+    """What named groups of processes have computed since it was made."""
+
+    def __init__(self, groups: Mapping[str, list[int]]) -> None:
+        self._groups = groups
+        self._before = self._read()
+
+    def spent(self) -> dict[str, float]:
+        """CPU seconds by group."""
+        return {name: spent - self._before[name] for name, spent in self._read().items()}
+
+    def _read(self) -> dict[str, float]:
+        return {name: cpu_seconds(pids) for name, pids in self._groups.items()}
+
+
+def _shared(servers: Servers) -> dict[str, list[int]]:
+    return {
+        "rabbitmq": [servers.rabbit.pid],
+        "postgres": [servers.postgres_pid],
+        "engine": [servers.engine.pid],
+    }
+
+
+def _body(model: str) -> dict[str, Any]:
+    return {"model": model, "stream": True, "messages": QUESTION}
+
+
+def _postmaster(url: str) -> int:
+    async def ask() -> int:
+        connection = await asyncpg.connect(url)
+        try:
+            return int(await connection.fetchval("SELECT pg_backend_pid()"))
+        finally:
+            await connection.close()
+
+    async def parent() -> int:
+        connection = await asyncpg.connect(url)
+        try:
+            backend = int(await connection.fetchval("SELECT pg_backend_pid()"))
+            return parent_of(backend)
+        finally:
+            await connection.close()
+
+    return asyncio.run(parent())
