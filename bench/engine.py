@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from functools import lru_cache
+from typing import cast
 
 import uvloop
 
@@ -37,8 +38,7 @@ class _Engine(asyncio.Protocol):
         self._due: asyncio.Handle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

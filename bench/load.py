@@ -9,9 +9,11 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import uvloop
 
@@ -80,15 +82,16 @@ class LoadFailed(Exception):
 
 def run(order: Order) -> Load:
     """Run the order in a new process. Raises LoadFailed when any answer was wrong."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.load"],
-        input=json.dumps(asdict(order)),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        timeout=_LIMIT_SECONDS + 30,
-    )
-    load = Load(**json.loads(done.stdout))
+    with tempfile.TemporaryDirectory(prefix="millrace-load-") as folder:
+        file = Path(folder) / "load.json"
+        subprocess.run(
+            [sys.executable, "-m", "bench.load", str(file)],
+            input=json.dumps(asdict(order)),
+            text=True,
+            check=True,
+            timeout=_LIMIT_SECONDS + 30,
+        )
+        load = Load(**json.loads(file.read_text()))
     if load.failures:
         names = ", ".join(target.name for target in order.targets)
         raise LoadFailed(f"{names}: {len(load.failures)} failed, first: {load.failures[0]}")
@@ -105,8 +108,7 @@ class _Answer(asyncio.Protocol):
         self.first_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -162,8 +164,8 @@ async def _client(order: Order, load: Load) -> None:
             if wrong := _wrong(received, target):
                 load.failures.append(wrong)
                 return
-            load.firsts[target.name].append(answer.first_at - began)
-            load.totals[target.name].append(ended - began)
+            load.firsts[target.name].append(round(answer.first_at - began, 6))
+            load.totals[target.name].append(round(ended - began, 6))
 
 
 def _wrong(received: bytes, target: Target) -> str:
@@ -198,4 +200,5 @@ def _read(text: str) -> Order:
 if __name__ == "__main__":
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    print(json.dumps(asdict(uvloop.run(_run(_read(sys.stdin.read()))))))
+    done = uvloop.run(_run(_read(sys.stdin.read())))
+    Path(sys.argv[1]).write_text(json.dumps(asdict(done)))

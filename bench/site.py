@@ -6,11 +6,12 @@ Everything listens on free ports of loopback and ends with the benchmark.
 import asyncio
 import contextlib
 import json
+import os
+import secrets
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -154,8 +155,6 @@ def _start(
 
 
 def _command(environment: Mapping[str, str], *arguments: str) -> str:
-    import os
-
     done = subprocess.run(
         [sys.executable, "-m", "millrace", *arguments],
         env={**os.environ, **environment},
@@ -176,10 +175,11 @@ class LiteLLM:
 
     process: Started
     port: int
+    key: str
 
     def target(self, words: int, name: str = "litellm") -> Target:
         """A chat."""
-        return Target(name, self.port, _body(MODEL), words)
+        return Target(name, self.port, _body(MODEL), words, key=self.key)
 
     def processes(self) -> dict[str, list[int]]:
         """Who takes part in an answer."""
@@ -188,7 +188,7 @@ class LiteLLM:
 
 @contextlib.contextmanager
 def litellm(servers: Servers, script: str, *, workers: int = 1) -> Generator[LiteLLM]:
-    """A LiteLLM proxy as its manual starts it, without a database and without keys."""
+    """A LiteLLM proxy as its manual starts it, with one key and no database."""
     name, port = servers.new_name("litellm"), free_port()
     entry = {
         "model_name": MODEL,
@@ -200,7 +200,9 @@ def litellm(servers: Servers, script: str, *, workers: int = 1) -> Generator[Lit
     }
     file = servers.folder / f"{name}.yaml"
     file.write_text(json.dumps({"model_list": [entry]}))
+    key = f"sk-{secrets.token_hex(32)}"  # it refuses to start without
     environment = {
+        "LITELLM_MASTER_KEY": key,
         "LITELLM_LOG": "ERROR",
         "LITELLM_TELEMETRY": "False",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # or it asks the network at start
@@ -212,7 +214,7 @@ def litellm(servers: Servers, script: str, *, workers: int = 1) -> Generator[Lit
     process = start(name, command, servers.folder, environment)
     try:
         wait_for(process, lambda: answers(f"http://127.0.0.1:{port}/health/liveliness"))
-        yield LiteLLM(process, port)
+        yield LiteLLM(process, port, key)
     finally:
         process.stop()
 
@@ -245,13 +247,6 @@ def _body(model: str) -> dict[str, Any]:
 
 
 def _postmaster(url: str) -> int:
-    async def ask() -> int:
-        connection = await asyncpg.connect(url)
-        try:
-            return int(await connection.fetchval("SELECT pg_backend_pid()"))
-        finally:
-            await connection.close()
-
     async def parent() -> int:
         connection = await asyncpg.connect(url)
         try:

@@ -166,6 +166,7 @@ subtasks = Table(
     _time("queued_at"),
     _time("started_at"),
     _time("finished_at"),
+    Column("seen_at", DateTime(timezone=True), comment="A person let this dead subtask be."),
     UniqueConstraint("request_id", "step"),
     CheckConstraint(f"state IN ({sql_list(SubtaskState)})", name="state"),
     CheckConstraint(
@@ -189,6 +190,7 @@ subtasks = Table(
         "state",
         postgresql_where=text("finished_at IS NULL"),
     ),
+    Index("ix_subtasks_dead", "finished_at", postgresql_where=text("state = 'dead'")),
 )
 
 attempts = Table(

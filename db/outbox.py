@@ -43,7 +43,7 @@ _TAKE = text("""
        SET available_at = now() + make_interval(secs => :hold), tries = o.tries + 1
       FROM due, millrace.subtasks s
      WHERE o.id = due.id AND s.id = o.subtask_id
-    RETURNING o.id, o.subtask_id, o.attempt, o.tries, s.request_id, s.step, s.shown,
+    RETURNING o.id, o.subtask_id, o.attempt, o.tries, s.request_id, s.step, s.shown, o.model,
               due.class, due.turn
 """)
 
@@ -65,6 +65,8 @@ class Due:
     request: UUID
     step: str
     shown: str
+    model: str
+    """Of this attempt; the last ones may go to another model than the plan says."""
 
 
 async def due_by_model(connection: AsyncConnection) -> Mapping[str, int]:
@@ -83,8 +85,8 @@ async def take(
         "ageing": AGEING_SECONDS,
     }
     rows = list(await connection.execute(_TAKE, values))
-    rows.sort(key=lambda row: (row[7], row[8], row[0]))
-    return [Due(*row[:7]) for row in rows]
+    rows.sort(key=lambda row: (row[8], row[9], row[0]))
+    return [Due(*row[:8]) for row in rows]
 
 
 async def postpone(

@@ -40,7 +40,7 @@ class NewRequest:
     question: str
     plan: str
     seed: int
-    reply_to: str
+    reply_to: str | None
     deadline_seconds: float
     priority: int = 0
     background: bool = False

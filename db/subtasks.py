@@ -251,6 +251,7 @@ _AGAIN = text(f"""
     UPDATE millrace.subtasks s
        SET state = 'ready', attempt = s.attempt + 1, losses = s.losses + :lost,
            shown = coalesce(CAST(:shown AS text), s.shown),
+           model = coalesce(CAST(:model AS text), s.model),
            execution = NULL, delivery = NULL, lease_until = NULL, queued_at = NULL,
            started_at = NULL, ready_at = now(), error = CAST(:error AS jsonb)
      WHERE s.id = :id AND s.attempt = :attempt AND s.state IN ({_from(SubtaskState.READY)})
@@ -271,8 +272,12 @@ async def again(
     error: str | None = None,
     lost: bool = False,
     shown: str | None = None,
+    model: str | None = None,
 ) -> bool:
-    """Prepare the next attempt, with its outbox row. False: somebody was faster."""
+    """Prepare the next attempt, with its outbox row. False: somebody was faster.
+
+    `model`: who is to answer from now on, if it is to be another one.
+    """
     values = {
         "id": subtask,
         "attempt": attempt,
@@ -280,6 +285,7 @@ async def again(
         "error": error,
         "lost": int(lost),
         "shown": shown,
+        "model": model,
     }
     row = (await connection.execute(_AGAIN, values)).one_or_none()
     if row is None:
@@ -392,7 +398,7 @@ def _error(failed: Failed) -> dict[str, str]:
 
 
 _EXPIRED = text("""
-    SELECT s.id, s.request_id, s.attempt, s.losses, s.execution, s.worker
+    SELECT s.id, s.request_id, s.attempt, s.losses, s.execution, s.worker, s.step, s.model
       FROM millrace.subtasks s
      WHERE s.state = 'running' AND s.lease_until < now()
      ORDER BY s.lease_until LIMIT :limit
@@ -409,6 +415,8 @@ class Lost:
     losses: int
     execution: UUID
     worker: str
+    step: str
+    model: str
 
 
 async def expired_leases(connection: AsyncConnection, limit: int) -> list[Lost]:
@@ -417,13 +425,8 @@ async def expired_leases(connection: AsyncConnection, limit: int) -> list[Lost]:
     return [Lost(*row) for row in rows]
 
 
-_FORGOTTEN = text("""
-    WITH waiting AS (
-        SELECT id FROM millrace.subtasks
-         WHERE model = :model AND state = 'queued'
-           AND queued_at < now() - make_interval(secs => :age)
-           FOR UPDATE SKIP LOCKED
-    ), lost AS (
+_PUBLISH_AGAIN = """
+    lost AS (
         UPDATE millrace.subtasks s SET queued_at = now()
           FROM waiting w WHERE s.id = w.id
         RETURNING s.id, s.tenant_id, s.attempt, s.model, s.owner, s.request_id
@@ -432,7 +435,30 @@ _FORGOTTEN = text("""
     SELECT l.tenant_id, l.id, l.attempt, l.model, l.owner, q.priority
       FROM lost l JOIN millrace.requests q ON q.id = l.request_id
     ON CONFLICT DO NOTHING RETURNING subtask_id
+"""
+_FORGOTTEN = text(f"""
+    WITH waiting AS (
+        SELECT id FROM millrace.subtasks
+         WHERE model = :model AND state = 'queued'
+           AND queued_at < now() - make_interval(secs => :age)
+           FOR UPDATE SKIP LOCKED
+    ), {_PUBLISH_AGAIN}
 """)
+_MISSING = text(f"""
+    WITH waiting AS (
+        SELECT s.id FROM millrace.subtasks s
+          JOIN unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[])) AS m(id, attempt)
+            ON s.id = m.id AND s.attempt = m.attempt
+         WHERE s.state = 'queued' FOR UPDATE OF s SKIP LOCKED
+    ), {_PUBLISH_AGAIN}
+""")
+
+
+async def republish(
+    connection: AsyncConnection, missing: Sequence[tuple[UUID, int]]
+) -> list[UUID]:
+    """Queue again these (subtask, attempt) pairs, of which the broker has no message."""
+    return list((await connection.execute(_MISSING, _pairs(missing))).scalars())
 
 
 async def republish_forgotten(
@@ -441,3 +467,26 @@ async def republish_forgotten(
     """Queue again what was confirmed long ago although the broker's queue is empty now."""
     values = {"model": model, "age": age_seconds}
     return list((await connection.execute(_FORGOTTEN, values)).scalars())
+
+
+_UNSENT = """
+      FROM millrace.subtasks s JOIN millrace.requests q ON q.id = s.request_id
+     WHERE s.state = 'ready' AND s.finished_at IS NULL AND NOT EXISTS (
+           SELECT 1 FROM millrace.outbox o WHERE o.subtask_id = s.id AND o.attempt = s.attempt)
+"""
+_READY_UNSENT = text(f"SELECT s.id {_UNSENT}")
+_ENQUEUE_UNSENT = text(f"""
+    INSERT INTO millrace.outbox (tenant_id, subtask_id, attempt, model, owner, priority)
+    SELECT s.tenant_id, s.id, s.attempt, s.model, s.owner, q.priority {_UNSENT}
+    ON CONFLICT DO NOTHING RETURNING subtask_id
+""")
+
+
+async def unsent(connection: AsyncConnection) -> list[UUID]:
+    """Ready subtasks that no outbox row would ever publish. There should never be one."""
+    return list((await connection.execute(_READY_UNSENT)).scalars())
+
+
+async def enqueue_unsent(connection: AsyncConnection) -> list[UUID]:
+    """Give ready subtasks the outbox row that they lack."""
+    return list((await connection.execute(_ENQUEUE_UNSENT)).scalars())

@@ -149,6 +149,7 @@ async def serving(running: Running, sock: socket.socket) -> AsyncGenerator[async
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=int(running.settings.drain_seconds) + _CUT_AFTER_SECONDS,
     )
     server = _Server(config, running)

@@ -78,7 +78,7 @@ class Collector:
         self._streams = streams
         self._facts = facts
         self._lease_seconds = settings.lease_seconds
-        self._limits = Limits(settings.max_attempts, settings.max_losses)
+        self._limits = Limits.of(settings)
         self._key = settings.signing_key
 
     async def run(self) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from bus.protocol import Bus, BusError
+from bus.protocol import Bus, BusError, Unroutable
 from db import outbox, requests, subtasks
 from db.outbox import Due
 from db.requests import StoredRequest
@@ -31,7 +31,8 @@ log = structlog.get_logger(__name__)
 
 HOLD_SECONDS = 10.0
 """How long a taken row is left alone; longer than a publish may take."""
-_LONGEST_POSTPONE_SECONDS = 30.0
+_LONGEST_POSTPONE_SECONDS = 5.0
+"""A broker that was away finds its work again that soon."""
 _AT_ONCE = 256
 
 
@@ -149,18 +150,23 @@ class Dispatcher:
             await self._postpone(call.subtask, call.attempt, tries, "the model is not registered")
             return
         body, headers = encode(call, self._key)
+        queue = topology.subtasks(model.slug)
         try:
-            await self._bus.publish(
-                topology.subtasks(model.slug).name,
-                body,
-                headers,
-                correlation_id=str(call.subtask),
-            )
+            await self._bus.publish(queue.name, body, headers, correlation_id=str(call.subtask))
         except BusError as error:
             log.warning("dispatch.unpublished", subtask=str(call.subtask), error=str(error))
+            if isinstance(error, Unroutable):
+                await self._declare(queue)
             await self._postpone(call.subtask, call.attempt, tries, str(error))
         else:
             self._facts.put(Confirmed(call.request, call.subtask, call.attempt))
+
+    async def _declare(self, queue: topology.Queue) -> None:
+        """Somebody deleted the queue; the next try finds it again."""
+        try:
+            await self._bus.declare([queue])
+        except BusError as error:
+            log.warning("dispatch.undeclared", queue=queue.name, error=str(error))
 
     async def _postpone(self, subtask: UUID, attempt: int, tries: int, reason: str) -> None:
         delay = min(0.5 * 2 ** min(tries, 10), _LONGEST_POSTPONE_SECONDS)
@@ -182,6 +188,7 @@ async def _call(
     step = next((step for step in plan.steps if step.key == due.step), None)
     if step is None:
         return f"the plan has no step {due.step!r}"
+    step = step.model_copy(update={"model": due.model})
     inputs: dict[str, str | None] = {}
     if step.depends_on:
         known = await subtasks.texts(connection, due.request)

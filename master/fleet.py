@@ -17,6 +17,7 @@ from db import workers
 from db.workers import ModelLoad
 from master.batches import is_outage
 from master.planning.question import Fleet
+from master.retry import RetryBudget
 from queue_schemas import topology
 from queue_schemas.registry import Model, Registry
 
@@ -35,6 +36,8 @@ class FleetView:
     """How long the broker has been refusing the oldest message."""
     published: dict[str, int] = field(default_factory=dict)
     """Published since the last look, by model: the look's count does not have them yet."""
+    retries: RetryBudget = field(default_factory=dict)
+    """What each model may still retry at once."""
 
     def fleet(self) -> Fleet:
         """As planning wants it."""

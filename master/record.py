@@ -83,14 +83,14 @@ def _subtask(
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "engine_seconds": sum(line["engine_seconds"] for line in spent),
-        "cost": _cost(row["model"], prompt, completion, registry),
+        "cost": sum(_cost(line, registry) for line in spent),
         "error": row["error"],
         "attempts": [_attempt(line) for line in spent],
     }
 
 
 def _attempt(line: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("attempt", "worker", "outcome", "applied", "error", "prompt_tokens")
+    names = ("attempt", "model", "worker", "outcome", "applied", "error", "prompt_tokens")
     more = ("completion_tokens", "estimated", "engine_seconds", "load_seconds")
     return {name: line[name] for name in (*names, *more)} | {
         "first_token_seconds": line["first_token_seconds"],
@@ -133,11 +133,14 @@ def _measured(
     }
 
 
-def _cost(model: str, prompt: int, completion: int, registry: Registry) -> float:
-    entry = registry.get(model)
+def _cost(line: Mapping[str, Any], registry: Registry) -> float:
+    """Of one execution, at the price of the model that it ran on."""
+    entry = registry.get(line["model"])
     if entry is None:
         return 0.0
-    return (prompt * entry.price.prompt + completion * entry.price.completion) / _MILLION
+    prompt, completion = line["prompt_tokens"], line["completion_tokens"]
+    spent: float = prompt * entry.price.prompt + completion * entry.price.completion
+    return spent / _MILLION
 
 
 def _iso(time: datetime | None) -> str | None:

@@ -54,6 +54,9 @@ class MasterSettings(BaseSettings):
     )
     max_attempts: int = Field(default=5, ge=1)
     max_losses: int = Field(default=3, ge=1, description="Worker deaths until a subtask is poison.")
+    retries_per_minute: float = Field(
+        default=120.0, gt=0, description="Of one model; beyond, retries wait longer."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

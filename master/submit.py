@@ -6,7 +6,7 @@ outbox.
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from pydantic_core import to_json
@@ -88,7 +88,7 @@ async def submit(to: Submission, question: Question, asker: Asker) -> Accepted:
         tenant=asker.tenant,
         end_user=asker.end_user,
         model=question.model,
-        question=to_json(asdict(question)).decode(),
+        question=to_json(vars(question)).decode(),
         plan=plan.model_dump_json(),
         seed=seed,
         reply_to=to.reply_to,

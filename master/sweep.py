@@ -54,7 +54,7 @@ class Sweeper:
         self._dispatcher = dispatcher
         self._streams = streams
         self._settings = settings
-        self._limits = Limits(settings.max_attempts, settings.max_losses)
+        self._limits = Limits.of(settings)
         self._key = settings.signing_key
 
     async def run(self) -> None:

@@ -131,8 +131,7 @@ async def _stream(
                 metrics.first_text_seconds.observe(time.monotonic() - began)
             if isinstance(item, Ending):
                 finished = True
-                for frame in _closing(chunks, item, body, statuses):
-                    yield frame
+                yield b"".join(_closing(chunks, item, body, statuses))
             elif frame := _frame(chunks, item, statuses):
                 yield frame
     except Exception as error:

@@ -223,6 +223,12 @@ def upgrade() -> None:
         sa.Column("queued_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column(
+            "seen_at",
+            sa.DateTime(timezone=True),
+            nullable=True,
+            comment="A person let this dead subtask be.",
+        ),
         sa.CheckConstraint(
             "(state = 'blocked') = (ready_at IS NULL) OR finished_at IS NOT NULL",
             name=op.f("ck_subtasks_ready"),
@@ -274,6 +280,14 @@ def upgrade() -> None:
         unique=False,
         schema="millrace",
         postgresql_where=sa.text("finished_at IS NULL"),
+    )
+    op.create_index(
+        "ix_subtasks_dead",
+        "subtasks",
+        ["finished_at"],
+        unique=False,
+        schema="millrace",
+        postgresql_where=sa.text("state = 'dead'"),
     )
     op.create_table(
         "attempts",
@@ -370,6 +384,12 @@ def downgrade() -> None:
     op.drop_table("outbox", schema="millrace")
     op.drop_index("ix_attempts_model_finished_at", table_name="attempts", schema="millrace")
     op.drop_table("attempts", schema="millrace")
+    op.drop_index(
+        "ix_subtasks_dead",
+        table_name="subtasks",
+        schema="millrace",
+        postgresql_where=sa.text("state = 'dead'"),
+    )
     op.drop_index(
         "ix_subtasks_open",
         table_name="subtasks",
