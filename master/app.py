@@ -19,24 +19,19 @@ from master.api.auth import KeyRing
 from master.batches import Batches
 from master.collect import Collector
 from master.dispatch import Dispatcher
-from master.facts import Fact
-from master.fleet import FleetView
+from master.facts import Fact, is_urgent
+from master.fleet import FleetView, queues
 from master.running import Running
 from master.settings import MasterSettings
 from master.streams import Streams
 from master.sweep import Sweeper
-from queue_schemas import topology
 from queue_schemas.registry import Registry
 
 log = structlog.get_logger(__name__)
 
 _CUT_AFTER_SECONDS = 5
-
-
-def queues(registry: Registry) -> list[topology.Queue]:
-    """Every shared queue of an installation."""
-    models = [topology.subtasks(model.slug) for model in registry.chat_models()]
-    return [*topology.SHARED, *models]
+_LINGER_SECONDS = 0.05
+"""A claim whose result is that quick is never written apart from it."""
 
 
 @contextlib.asynccontextmanager
@@ -62,7 +57,9 @@ async def _loops(
 ) -> AsyncGenerator[Running, None]:
     await bus.declare(queues(registry()))
     view = FleetView(registry, settings.window)
-    facts: Batches[Fact] = Batches("facts", limit=500)
+    facts: Batches[Fact] = Batches(
+        "facts", limit=500, linger_seconds=_LINGER_SECONDS, is_urgent=is_urgent
+    )
     dispatcher = Dispatcher(engine, bus, view, facts, settings.signing_key)
     streams = Streams(engine, bus, settings.replica, settings.signing_key, dispatcher.nudge)
     collector = Collector(engine, bus, view, dispatcher, streams, facts, settings)

@@ -1,7 +1,7 @@
 """Group commit: what arrives while one batch is being written becomes the next batch.
 
-There is no waiting time: a lone item is written at once, and under load a hundred share one
-transaction.
+A lone item is written at once, and under load a hundred share one transaction. Items that are not
+urgent may linger a moment for company.
 """
 
 import asyncio
@@ -35,9 +35,18 @@ def is_outage(error: Exception) -> bool:
 class Batches(Generic[T]):
     """Feeds a writer with lists of what was put, one list at a time, in order."""
 
-    def __init__(self, name: str, *, limit: int = 200) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        limit: int = 200,
+        linger_seconds: float = 0.0,
+        is_urgent: Callable[[T], bool] = lambda _: True,
+    ) -> None:
         self._name = name
         self._limit = limit
+        self._linger_seconds = linger_seconds
+        self._is_urgent = is_urgent
         self._queue: asyncio.Queue[T] = asyncio.Queue()
 
     def put(self, item: T) -> None:
@@ -51,12 +60,30 @@ class Batches(Generic[T]):
         reason is handed to `refuse` alone, so that its neighbours are not lost with it.
         """
         while True:
-            batch = [await self._queue.get()]
-            while len(batch) < self._limit and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
+            batch = await self._gather()
             await self._settle(batch, write, refuse)
             for _ in batch:
                 self._queue.task_done()
+
+    async def _gather(self) -> list[T]:
+        """What waits now; without anything urgent among it, what comes in a moment as well."""
+        batch = [await self._queue.get()]
+        urgent = self._is_urgent(batch[0])
+        until = asyncio.get_running_loop().time() + self._linger_seconds
+        while len(batch) < self._limit:
+            if self._queue.empty():
+                if urgent:
+                    break
+                try:
+                    async with asyncio.timeout_at(until):
+                        item = await self._queue.get()
+                except TimeoutError:
+                    break
+            else:
+                item = self._queue.get_nowait()
+            urgent = urgent or self._is_urgent(item)
+            batch.append(item)
+        return batch
 
     async def drain(self) -> None:
         """Wait until everything that was put is written."""

@@ -26,3 +26,8 @@ class Received:
 
 Fact = Confirmed | Received | Started
 """A bare Started is one that a heartbeat stood in for."""
+
+
+def is_urgent(fact: Fact) -> bool:
+    """Whether somebody waits for it to be written: results end streams, the rest can linger."""
+    return isinstance(fact, Received) and isinstance(fact.message, Completed | Failed)

@@ -92,3 +92,35 @@ async def test_a_batch_has_a_bound() -> None:
     async with running(batches, write, never):
         pass
     assert sizes == [10, 10, 5]
+
+
+async def test_what_is_not_urgent_waits_for_company_and_goes_with_the_urgent() -> None:
+    written: list[list[int]] = []
+    loop = asyncio.get_running_loop()
+
+    async def write(batch: list[int]) -> None:
+        written.append(batch)
+
+    batches = Batches[int]("numbers", linger_seconds=60, is_urgent=lambda item: item == 9)
+    began = loop.time()
+    async with running(batches, write, never):
+        batches.put(1)
+        await asyncio.sleep(0)
+        batches.put(2)
+        await asyncio.sleep(0)
+        assert written == []
+        batches.put(9)
+    assert written == [[1, 2, 9]]
+    assert loop.time() - began < 30
+
+
+async def test_what_is_not_urgent_is_written_after_its_moment() -> None:
+    written: list[list[int]] = []
+
+    async def write(batch: list[int]) -> None:
+        written.append(batch)
+
+    batches = Batches[int]("numbers", linger_seconds=0.01, is_urgent=lambda _: False)
+    async with running(batches, write, never):
+        batches.put(1)
+    assert written == [[1]]
