@@ -1,6 +1,6 @@
 """The Celery side: an application and its task. Runs in the peers' environment.
 
-    celery --app bench.celery_app worker
+celery --app bench.celery_app worker
 """
 
 import os

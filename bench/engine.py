@@ -67,9 +67,7 @@ class _Engine(asyncio.Protocol):
         else:
             self._write(_whole(404, b'{"error":{"message":"no such model"}}'))
 
-    def _stream(
-        self, frames: tuple[bytes, ...], place: int, pause: float, began: float
-    ) -> None:
+    def _stream(self, frames: tuple[bytes, ...], place: int, pause: float, began: float) -> None:
         """Write the frames from `place` on. Due times are absolute: pauses do not add up."""
         if pause and place < len(frames) - 1:
             due = began + (place + 1) * pause

@@ -186,9 +186,7 @@ async def _run(order: Order) -> Load:
     except* (OSError, TimeoutError) as errors:
         load.failures.append(repr(errors.exceptions[0]))
     seconds = time.perf_counter() - began
-    return Load(
-        seconds, time.process_time() - cpu, load.firsts, load.totals, load.failures
-    )
+    return Load(seconds, time.process_time() - cpu, load.firsts, load.totals, load.failures)
 
 
 def _read(text: str) -> Order:

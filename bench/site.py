@@ -31,7 +31,7 @@ from bench.processes import (
 )
 from tests.servers import LocalRabbit, create_database, drop_database, free_port, postgres
 
-PEERS = REPOSITORY / ".venv" / "bench" / "bin"
+PEERS: Path = REPOSITORY / ".venv" / "bench" / "bin"
 MODEL = "mill"
 QUESTION = [{"role": "user", "content": "Why does the wheel of a mill go round?"}]
 
@@ -71,9 +71,7 @@ def servers(folder: Path, *, profile: bool = False) -> Generator[Servers]:
         engine = start("engine", [sys.executable, "-m", "bench.engine", str(port)], folder)
         try:
             wait_for(engine, lambda: answers(f"http://127.0.0.1:{port}/v1/models"))
-            yield Servers(
-                folder, rabbit, url, _postmaster(url), engine, port, profile=profile
-            )
+            yield Servers(folder, rabbit, url, _postmaster(url), engine, port, profile=profile)
         finally:
             engine.stop()
 
@@ -85,6 +83,7 @@ class Millrace:
     servers: Servers
     port: int
     key: str
+    database_url: str
     master: Started
     workers: tuple[Started, ...]
 
@@ -117,7 +116,9 @@ def millrace(
     """A Millrace installation that serves one model; started as an operator would."""
     name, port = servers.new_name("millrace"), free_port()
     models = servers.folder / f"{name}.yaml"
-    models.write_text(json.dumps({"models": [{"name": MODEL, **model}]}))
+    endpoint = f"http://127.0.0.1:{servers.engine_port}/v1"
+    entry = {"name": MODEL, "endpoint": endpoint, **model}
+    models.write_text(json.dumps({"models": [entry]}))
     database = create_database(servers.postgres_url)
     servers.rabbit.add_vhost(name)
     environment = {
@@ -136,7 +137,7 @@ def millrace(
         for number in range(workers):
             arguments = ["worker", "--model", MODEL, "--name", f"{name}-worker-{number}"]
             started.append(_start(servers, f"{name}-worker-{number}", arguments, environment))
-        site = Millrace(servers, port, key, started[0], tuple(started[1:]))
+        site = Millrace(servers, port, key, database, started[0], tuple(started[1:]))
         wait_for(started[-1], lambda: len(site.get("/v1/workers")["data"]) == workers)
         yield site
     finally:
@@ -149,9 +150,9 @@ def millrace(
 def _start(
     servers: Servers, name: str, arguments: list[str], environment: Mapping[str, str]
 ) -> Started:
-    profiled = ["-m", "cProfile", "-o", str(servers.folder / f"{name}.prof")]
-    python = [sys.executable, *(profiled if servers.profile else [])]
-    return start(name, [*python, "-m", "millrace", *arguments], servers.folder, environment)
+    sampler = ["bench.sampler", str(servers.folder / f"{name}.samples")]
+    module = sampler if servers.profile else ["millrace"]
+    return start(name, [sys.executable, "-m", *module, *arguments], servers.folder, environment)
 
 
 def _command(environment: Mapping[str, str], *arguments: str) -> str:
@@ -181,6 +182,10 @@ class LiteLLM:
         """A chat."""
         return Target(name, self.port, _body(MODEL), words, key=self.key)
 
+    def wait(self) -> None:
+        """Wait until it serves; it takes long, so something else can be started meanwhile."""
+        wait_for(self.process, lambda: answers(f"http://127.0.0.1:{self.port}/health/liveliness"))
+
     def processes(self) -> dict[str, list[int]]:
         """Who takes part in an answer."""
         return {"litellm": [self.process.pid]}
@@ -208,12 +213,12 @@ def litellm(servers: Servers, script: str, *, workers: int = 1) -> Generator[Lit
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # or it asks the network at start
         "LITELLM_MODE": "PRODUCTION",
     }
-    command = [PEERS / "litellm", "--config", file, "--host", "127.0.0.1", "--port", str(port)]
+    command: list[str | Path] = [PEERS / "litellm"]
+    command += ["--config", file, "--host", "127.0.0.1", "--port", str(port)]
     if workers > 1:
         command += ["--num_workers", str(workers)]
     process = start(name, command, servers.folder, environment)
     try:
-        wait_for(process, lambda: answers(f"http://127.0.0.1:{port}/health/liveliness"))
         yield LiteLLM(process, port, key)
     finally:
         process.stop()
@@ -236,7 +241,7 @@ class Meter:
 
 def _shared(servers: Servers) -> dict[str, list[int]]:
     return {
-        "rabbitmq": [servers.rabbit.pid],
+        "rabbit": [servers.rabbit.pid],
         "postgres": [servers.postgres_pid],
         "engine": [servers.engine.pid],
     }

@@ -27,6 +27,8 @@ class LockedRequest:
     tenant: UUID
     state: RequestState
     reply_to: str | None
+    adopted: bool
+    """Another replica streams it than the one its messages name."""
 
 
 @dataclass(frozen=True)
@@ -157,14 +159,68 @@ def _rows(
 
 async def lock(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, LockedRequest]:
     """Hold these requests until the transaction ends, always in the same order."""
-    query = (
-        select(requests.c.id, requests.c.tenant_id, requests.c.state, requests.c.reply_to)
-        .where(requests.c.id.in_(ids))
-        .order_by(requests.c.id)
-        .with_for_update()
-    )
-    rows = await connection.execute(query)
-    return {row.id: LockedRequest(row[0], row[1], RequestState(row[2]), row[3]) for row in rows}
+    query = select(*_LOCKED).where(requests.c.id.in_(ids)).order_by(requests.c.id).with_for_update()
+    rows = (await connection.execute(query)).mappings()
+    return {row["id"]: _locked(row) for row in rows}
+
+
+_LOCKED = (
+    requests.c.id,
+    requests.c.tenant_id.label("tenant"),
+    requests.c.state,
+    requests.c.reply_to,
+    requests.c.adopted,
+)
+
+
+def _locked(row: RowMapping) -> LockedRequest:
+    return LockedRequest(**{**row, "state": RequestState(row["state"])})
+
+
+async def adopt(connection: AsyncConnection, request: UUID, queue: str) -> None:
+    """Have another replica stream a request that this transaction holds."""
+    values = {"reply_to": queue, "adopted": True}
+    await connection.execute(update(requests).where(requests.c.id == request).values(values))
+
+
+_HIDE = text("""
+    UPDATE millrace.requests SET question = question || '{"hidden": true}' WHERE id = :request
+""")
+
+
+async def hide(connection: AsyncConnection, request: UUID) -> None:
+    """Mark a request as deleted by its owner; its record and its bill stay."""
+    await connection.execute(_HIDE, {"request": request})
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a request is, to be compared with what its stream knows."""
+
+    id: UUID
+    reply_to: str | None
+    adopted: bool
+    ended: bool
+    steps: tuple[int, int]
+    """How many subtasks it has, and how many of them have ended."""
+    running: Sequence[UUID]
+
+
+_STANDINGS = text("""
+    SELECT q.id, q.reply_to, q.adopted, q.finished_at IS NOT NULL, count(s.id),
+           count(s.finished_at), array_agg(s.id) FILTER (WHERE s.state = 'running')
+      FROM millrace.requests q JOIN millrace.subtasks s ON s.request_id = q.id
+     WHERE q.id = ANY(:ids) GROUP BY q.id
+""")
+
+
+async def standings(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, Standing]:
+    """How far these requests are."""
+    rows = await connection.execute(_STANDINGS, {"ids": list(ids)})
+    return {
+        id_: Standing(id_, reply_to, adopted, ended, (total, finished), running or ())
+        for id_, reply_to, adopted, ended, total, finished, running in rows
+    }
 
 
 _BEGIN = {
@@ -256,13 +312,12 @@ async def drop_subtasks(connection: AsyncConnection, request: UUID) -> list[UUID
 async def overdue(connection: AsyncConnection, limit: int) -> list[LockedRequest]:
     """Open requests past their deadline, held; those that another replica holds are left out."""
     query = (
-        select(requests.c.id, requests.c.tenant_id, requests.c.state, requests.c.reply_to)
+        select(*_LOCKED)
         .where(requests.c.finished_at.is_(None), requests.c.deadline_at < text("now()"))
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    rows = await connection.execute(query)
-    return [LockedRequest(row[0], row[1], RequestState(row[2]), row[3]) for row in rows]
+    return [_locked(row) for row in (await connection.execute(query)).mappings()]
 
 
 @dataclass(frozen=True)
@@ -278,6 +333,8 @@ class StoredRequest:
     plan: dict[str, Any]
     seed: int
     reply_to: str | None
+    background: bool
+    previous: UUID | None
     answer: str | None
     finish_reason: str | None
     error: dict[str, Any] | None
@@ -297,6 +354,8 @@ _WHOLE = (
     requests.c.plan,
     requests.c.seed,
     requests.c.reply_to,
+    requests.c.background,
+    requests.c.previous_id.label("previous"),
     requests.c.answer,
     requests.c.finish_reason,
     requests.c.error,

@@ -262,7 +262,7 @@ _AGAIN = text(f"""
 _FORGET_OUTBOX = text("DELETE FROM millrace.outbox WHERE subtask_id = :id AND attempt = :attempt")
 
 
-async def again(
+async def again(  # noqa: PLR0913 - an attempt has as many sides as it has
     connection: AsyncConnection,
     subtask: UUID,
     attempt: int,
@@ -454,9 +454,7 @@ _MISSING = text(f"""
 """)
 
 
-async def republish(
-    connection: AsyncConnection, missing: Sequence[tuple[UUID, int]]
-) -> list[UUID]:
+async def republish(connection: AsyncConnection, missing: Sequence[tuple[UUID, int]]) -> list[UUID]:
     """Queue again these (subtask, attempt) pairs, of which the broker has no message."""
     return list((await connection.execute(_MISSING, _pairs(missing))).scalars())
 

@@ -41,7 +41,8 @@ async def see(connection: AsyncConnection, beats: Sequence[Heartbeat]) -> None:
 _LIVE = text("""
     SELECT name, model, provider, slots, running, host, pid, release, draining,
            extract(epoch FROM now() - started_at)::float8 AS up_seconds,
-           extract(epoch FROM now() - last_seen_at)::float8 AS last_seen_seconds
+           greatest(0, extract(epoch FROM clock_timestamp() - last_seen_at))::float8
+               AS last_seen_seconds
       FROM millrace.workers
      WHERE stopped_at IS NULL AND last_seen_at > now() - make_interval(secs => :within)
      ORDER BY model, name
@@ -107,3 +108,12 @@ async def loads(connection: AsyncConnection) -> dict[str, ModelLoad]:
 async def unpublishable_seconds(connection: AsyncConnection) -> float:
     """How long the oldest row that the broker would not take has been waiting."""
     return float(await connection.scalar(_UNPUBLISHABLE) or 0.0)
+
+
+_MODELS_OF = text("SELECT name, model FROM millrace.workers WHERE name = ANY(:names)")
+
+
+async def models_of(connection: AsyncConnection, names: Sequence[str]) -> dict[str, str]:
+    """The model that each of these workers serves or served."""
+    rows = await connection.execute(_MODELS_OF, {"names": list(names)})
+    return {row[0]: row[1] for row in rows}

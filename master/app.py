@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bus.protocol import Bus
 from db.engine import create_engine
-from master.api import chat, documents, errors, operations, requests
+from master.api import chat, documents, errors, events, operations, requests, responses
 from master.api.auth import KeyRing
 from master.batches import Batches
 from master.collect import Collector
@@ -95,7 +95,7 @@ def create_app(running: Running) -> FastAPI:
     app.state.running = running
     app.state.ring = KeyRing(running.engine, running.settings.key_cache_seconds)
     app.state.started = time.time()
-    for module in (chat, requests, operations):
+    for module in (chat, responses, requests, events, operations):
         app.include_router(module.router)
     errors.install(app)
     documents.install(app)

@@ -1,34 +1,27 @@
 """Applying results: the transaction that collect runs for workers and sweep for lost ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import requests, subtasks
+from db import requests, subtasks, workers
 from db.requests import LockedRequest
 from db.subtasks import StoredSubtask
 from master import retry
+from master.attempts import Limits, Next, after_failure
 from master.ending import Ending
 from master.fleet import FleetView
 from master.progress import Progress, progress
-from queue_schemas.messages import Completed, Failed
-from queue_schemas.states import REQUEST_TERMINAL, RequestState
+from queue_schemas.messages import Completed, ErrorKind, Failed
+from queue_schemas.states import REQUEST_TERMINAL, RequestState, SubtaskState
 
 Result = Completed | Failed
 
 CANCELLED = "cancelled"
 """The code of a result whose execution was told to stop; it only settles the bill."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How often a subtask may fail."""
-
-    max_attempts: int
-    max_losses: int
 
 
 @dataclass
@@ -54,8 +47,12 @@ async def apply(
     locked: dict[UUID, LockedRequest],
     view: FleetView,
     limits: Limits,
+    shown: Mapping[UUID, str],
 ) -> Applied:
-    """Write a batch of results, whose requests are locked, and everything that follows."""
+    """Write a batch of results, whose requests are locked, and everything that follows.
+
+    `shown` is what clients have seen of their subtasks.
+    """
     ids = sorted({result.request for result in results})
     applied = Applied(requests=locked)
     before = await subtasks.of_requests(connection, ids)
@@ -63,13 +60,23 @@ async def apply(
     applied.models = {subtask.id: subtask.model for subtask in known.values()}
     results = [result for result in results if result.subtask in known]
 
-    moved = await _succeed(connection, results, applied)
+    agreeing = [r for r in results if r.text.startswith(shown.get(r.subtask, ""))]
+    moved = await _succeed(connection, agreeing, applied)
+    for result in results:
+        if isinstance(result, Completed) and result not in agreeing:
+            await _continue(connection, result, shown[result.subtask], limits, applied, moved)
     for failed in results:
         if isinstance(failed, Failed) and failed.code != CANCELLED:
-            await _fail(connection, failed, limits, applied, moved)
+            subtask = known[failed.subtask]
+            following = await after_failure(connection, failed, subtask, limits, view)
+            # What the client saw stays in the record.
+            text = failed.text if failed in agreeing else shown[failed.subtask]
+            kept = failed.model_copy(update={"text": text})
+            await _fail(connection, kept, following, applied, moved)
+    models = await _models(connection, results, known)
     await subtasks.record(
         connection,
-        [(r, applied.requests[r.request].tenant, known[r.subtask].model) for r in results],
+        [(r, applied.requests[r.request].tenant, models[r.execution]) for r in results],
         applied.counted,
     )
     await advance(connection, before, moved, view, applied)
@@ -89,25 +96,63 @@ async def _succeed(
     return dict(counted)
 
 
+async def _continue(
+    connection: AsyncConnection,
+    diverged: Completed,
+    shown: str,
+    limits: Limits,
+    applied: Applied,
+    moved: dict[UUID, Result],
+) -> None:
+    """A regenerated text that contradicts what was shown: have it continued from there."""
+    said = "it was answered anew, and otherwise than what was shown"
+    failed = Failed(
+        **diverged.model_dump(include=set(Failed.model_fields) - {"status", "text"}),
+        kind=ErrorKind.TRANSIENT,
+        code="diverged",
+        message=said,
+        text=shown,
+    )
+    if diverged.attempt >= limits.max_attempts:
+        await _fail(connection, failed, Next(retry.GiveUp(SubtaskState.DEAD)), applied, moved)
+    elif await subtasks.again(
+        connection,
+        diverged.subtask,
+        diverged.attempt,
+        execution=diverged.execution,
+        shown=shown,
+    ):
+        applied.progress[diverged.request] = Progress(ready=True)
+
+
 def _newest(results: Sequence[Completed]) -> list[Completed]:
     """One result a subtask: a duplicate in one statement would make its outcome a lottery."""
     return list({r.subtask: r for r in sorted(results, key=lambda r: r.attempt)}.values())
 
 
+async def _models(
+    connection: AsyncConnection,
+    results: Sequence[Result],
+    known: Mapping[UUID, StoredSubtask],
+) -> dict[UUID, str]:
+    """The model that each execution ran on, also where the subtask has moved to another since."""
+    models = {r.execution: known[r.subtask].model for r in results}
+    late = [r for r in results if r.attempt != known[r.subtask].attempt]
+    if late:
+        served = await workers.models_of(connection, [r.worker for r in late])
+        models |= {r.execution: served[r.worker] for r in late if r.worker in served}
+    return models
+
+
 async def _fail(
     connection: AsyncConnection,
     failed: Failed,
-    limits: Limits,
+    following: Next,
     applied: Applied,
     moved: dict[UUID, Result],
 ) -> None:
     """Apply one failure: another attempt, or the end of the subtask."""
-    decision = retry.decide(
-        failed.kind,
-        failed.attempt,
-        max_attempts=limits.max_attempts,
-        retry_after_seconds=failed.retry_after_seconds,
-    )
+    decision = following.decision
     error = to_json({"kind": failed.kind, "code": failed.code, "message": failed.message}).decode()
     if isinstance(decision, retry.Again):
         counted = await subtasks.again(
@@ -117,6 +162,7 @@ async def _fail(
             execution=failed.execution,
             delay_seconds=decision.delay_seconds,
             error=error,
+            model=following.model,
         )
         if counted:
             applied.progress[failed.request] = Progress(ready=True)
@@ -145,8 +191,21 @@ async def advance(
 ) -> None:
     """Take every request of which a subtask ended as far as it can go, and end what is done."""
     results = {key: r for key, r in moved.items() if isinstance(r, Completed)}
+    concerned = {result.request for result in moved.values()}
+    await settle(connection, concerned, steps, results, view, applied)
+
+
+async def settle(
+    connection: AsyncConnection,
+    concerned: Iterable[UUID],
+    steps: Mapping[UUID, Sequence[StoredSubtask]],
+    results: Mapping[UUID, Completed],
+    view: FleetView,
+    applied: Applied,
+) -> None:
+    """Take these requests, which are locked, as far as they can go."""
     endings: dict[UUID, Ending] = {}
-    for request in sorted({result.request for result in moved.values()}):
+    for request in sorted(concerned):
         locked = applied.requests[request]
         if locked.state in REQUEST_TERMINAL:
             continue

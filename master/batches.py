@@ -19,7 +19,8 @@ Write = Callable[[list[T]], Awaitable[None]]
 Refuse = Callable[[T], Awaitable[None]]
 
 _LONGEST_PAUSE_SECONDS = 5.0
-_TRANSACTION_CONFLICTS = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+_ANOTHER_TRY = ("08", "40001", "40P01", "53", "55000", "57P0", "58")
+"""SQLSTATEs: connection lost, conflict, out of resources, not accepting, shutting down, disk."""
 
 
 def is_outage(error: Exception) -> bool:
@@ -27,8 +28,8 @@ def is_outage(error: Exception) -> bool:
     if isinstance(error, OSError | TimeoutError | OperationalError | InterfaceError):
         return True
     if isinstance(error, DBAPIError):
-        code = getattr(error.orig, "sqlstate", None)
-        return error.connection_invalidated or code in _TRANSACTION_CONFLICTS
+        code = getattr(error.orig, "sqlstate", None) or ""
+        return error.connection_invalidated or code.startswith(_ANOTHER_TRY)
     return False
 
 

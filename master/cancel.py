@@ -44,9 +44,8 @@ async def tell_stopped(
     """After the commit: stop the workers, end the stream, tell the watchers."""
     if dropped:
         await broadcast(bus, Cancel(subtasks=tuple(dropped)), key)
-    if streams.has(locked.id):
-        streams.end(locked.id, how)
-    elif locked.reply_to:
+    streams.end(locked.id, how)
+    if locked.reply_to and locked.reply_to != streams.queue.name:
         await notify(bus, locked.reply_to, locked.id, key)
     metrics.endings_total.labels(how.state).inc()
     await announce(bus, f"request.{how.state}", tenant=locked.tenant, request=locked.id)
@@ -59,11 +58,17 @@ async def cancel(
     key: bytes | None,
     request: UUID,
     tenant: UUID,
+    *,
+    left: bool = False,
 ) -> bool:
-    """Cancel a request of this tenant. False: there is none, or it had ended."""
+    """Cancel a request of this tenant. False: there is none, or it had ended.
+
+    `left`: nobody said so, the client has only left. Then a request that was taken over goes on:
+    its clients reconnect, and one of them may be on another replica.
+    """
     async with engine.begin() as connection:
         locked = (await requests.lock(connection, [request])).get(request)
-        if locked is None or locked.tenant != tenant:
+        if locked is None or locked.tenant != tenant or (left and locked.adopted):
             return False
         dropped = await end_early(connection, locked, CANCELLED)
     if dropped is None:

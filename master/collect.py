@@ -5,18 +5,20 @@ is acknowledged only after its commit. Everything here may run on any replica, a
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from bus.protocol import Bus, Consumer, Delivery, quarantine
+from bus.protocol import Bus, BusError, Consumer, Delivery, quarantine
 from db import requests, subtasks, workers
+from db.requests import LockedRequest
 from master import metrics
 from master.announce import announce, broadcast, notify
-from master.apply import Applied, Limits, Result, apply
+from master.apply import Applied, Result, apply
+from master.attempts import Limits
 from master.batches import Batches
 from master.dispatch import Dispatcher
 from master.facts import Confirmed, Fact, Received
@@ -33,6 +35,7 @@ from queue_schemas.messages import (
     Completed,
     Failed,
     Heartbeat,
+    Resend,
     Started,
 )
 from queue_schemas.states import RequestState
@@ -84,7 +87,7 @@ class Collector:
     async def run(self) -> None:
         """Consume until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._facts.run(self._write, _give_back))
+            tasks.create_task(self._facts.run(self._write, self._refuse))
             consumers = [
                 await self._consume(
                     topology.RESULTS, lambda d: decode(RESULT, d.body, d.headers, self._key)
@@ -129,7 +132,10 @@ class Collector:
             if batch.starts:
                 in_vain = await self._claim(connection, batch.starts)
             if batch.results:
-                applied = await apply(connection, batch.results, locked, self._view, self._limits)
+                shown = self._streams.shown(batch.results)
+                applied = await apply(
+                    connection, batch.results, locked, self._view, self._limits, shown
+                )
             if batch.all_confirmed:
                 await subtasks.forget_sent(
                     connection, [(fact.subtask, fact.attempt) for fact in batch.all_confirmed]
@@ -144,6 +150,20 @@ class Collector:
         for start in in_vain:
             stop = Cancel(subtasks=(start.subtask,), execution=start.execution)
             await broadcast(self._bus, stop, self._key)
+        for redirect in _redirects(batch.starts, locked):
+            await broadcast(self._bus, redirect, self._key)
+
+    async def _refuse(self, fact: Fact) -> None:
+        """The database refuses this one, and would again: put a result aside, drop a note."""
+        if not isinstance(fact, Received):
+            return
+        if not isinstance(fact.message, Completed | Failed):
+            await fact.delivery.reject()
+            return
+        try:
+            await quarantine(self._bus, fact.delivery, "the database refuses it")
+        except BusError:
+            await fact.delivery.retry()
 
     async def _claim(self, connection: AsyncConnection, starts: Sequence[Started]) -> list[Started]:
         """Give executions their leases; returns those that work in vain."""
@@ -190,11 +210,20 @@ def _sort(facts: Sequence[Fact]) -> _Batch:
     executions = {result.execution for result in results}
     return _Batch(
         results=results,
-        starts=_newest([start for start in starts if start.execution not in executions]),
+        # A redelivered execution has to take the subtask over before its result can count.
+        starts=_newest([s for s in starts if s.delivery or s.execution not in executions]),
         confirmed=[fact for fact in confirmed if (fact.subtask, fact.attempt) not in ended | begun],
         all_confirmed=confirmed,
         beats=list(beats.values()),
     )
+
+
+def _redirects(starts: Sequence[Started], locked: Mapping[UUID, LockedRequest]) -> Iterator[Resend]:
+    """What executions must send elsewhere: their messages name a replica that streams no more."""
+    for start in starts:
+        request = locked.get(start.request)
+        if request and request.adopted and request.reply_to:
+            yield Resend(subtask=start.subtask, offset=0, to=request.reply_to)
 
 
 def _newest(starts: list[Started]) -> list[Started]:
@@ -207,15 +236,6 @@ async def _acknowledge(facts: Sequence[Fact]) -> None:
     for fact in facts:
         if isinstance(fact, Received):
             await fact.delivery.ack()
-
-
-async def _give_back(fact: Fact) -> None:
-    """The writer refuses this one; the delivery limit sends a result to `dead` in the end."""
-    if isinstance(fact, Received):
-        if isinstance(fact.message, Completed | Failed):
-            await fact.delivery.retry()
-        else:
-            await fact.delivery.reject()
 
 
 async def tell(
@@ -231,7 +251,7 @@ async def tell(
                 streams.end(request, step.ended)
             else:
                 streams.refresh_soon(request)
-        elif locked.reply_to:
+        if locked.reply_to and locked.reply_to != streams.queue.name:
             await notify(bus, locked.reply_to, request, key)
         if step.ended:
             metrics.endings_total.labels(step.ended.state).inc()

@@ -23,6 +23,15 @@ from queue_schemas.registry import Model, Registry
 
 log = structlog.get_logger(__name__)
 
+_BROKER_SECONDS = 5.0
+"""A broker that is away must not stop the looking."""
+
+
+def queues(registry: Registry) -> list[topology.Queue]:
+    """Every shared queue of an installation."""
+    models = [topology.subtasks(model.slug) for model in registry.chat_models()]
+    return [*topology.SHARED, *models]
+
 
 @dataclass
 class FleetView:
@@ -107,19 +116,23 @@ class FleetView:
         every_seconds: float,
         worker_seconds: float,
     ) -> None:
-        """Refresh until cancelled; a model that a reload brought gets its queue."""
+        """Refresh until cancelled, and keep the queues in being."""
         declared = self.registry()
         while True:
             try:
                 await self.refresh(engine, worker_seconds)
-                if self.registry() is not declared:
-                    latest = self.registry()
-                    await bus.declare(
-                        [topology.subtasks(model.slug) for model in latest.chat_models()]
-                    )
-                    declared = latest
+                async with asyncio.timeout(_BROKER_SECONDS):
+                    declared = await self._declare(bus, declared)
             except Exception as error:
                 if not (is_outage(error) or isinstance(error, BusError)):
                     raise
                 log.warning("fleet.outage", error=str(error))
             await asyncio.sleep(every_seconds)
+
+    async def _declare(self, bus: Bus, declared: Registry) -> Registry:
+        """Declare what a reload brought; all of it when the broker came back without its queues."""
+        latest = self.registry()
+        if latest is not declared or await bus.depth(topology.DEAD.name) is None:
+            await bus.declare(queues(latest))
+            log.info("fleet.declared", queues=len(queues(latest)))
+        return latest

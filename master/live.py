@@ -55,16 +55,32 @@ Item = Text | Reasoning | Status | Idle | Interrupted | Ending
 
 
 class Live:
-    """One open request on the replica that streams it."""
+    """One open request on a replica that streams it, to one client or to several.
 
-    def __init__(self, request: UUID, plan: Plan, subtasks: Mapping[UUID, str]) -> None:
+    The answer grows as one text, piece by piece; a follower is a place in it.
+    """
+
+    def __init__(
+        self,
+        request: UUID,
+        plan: Plan,
+        subtasks: Mapping[UUID, str],
+        *,
+        background: bool = False,
+    ) -> None:
         self.request = request
+        self.background = background
+        """It goes on when nobody follows it."""
+        self.followers = 1
+        self.quiet = False
+        """Nothing has happened since somebody set this."""
         self.ending: Ending | None = None
         self._interrupted = False
-        self._changed = asyncio.Event()
+        self._news = asyncio.Event()
         self._cursor = Cursor()
-        self._emitted: list[str] = []
-        self._reasoned = 0
+        self._pieces: list[str] = []
+        self._whole = False
+        """The pieces have all of the answer."""
         self._statuses: list[Status] = []
         self.parts: dict[str, PartStream] = {}
         self.replan(plan, subtasks)
@@ -80,8 +96,14 @@ class Live:
         if len(answers) > 1:
             self._statuses.append(Status(f"Split into {len(answers)} parts"))
 
+    def expect(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Of each part follow the execution that the database knows, or a later one."""
+        for row in rows:
+            delivery = -1 if row["delivery"] is None else row["delivery"] - 1
+            self.parts[row["step"]].order = (row["attempt"], delivery)
+
     def take(self, chunk: TokenChunk) -> Verdict:
-        """Fit a chunk in, and wake the reader when there is something new."""
+        """Fit a chunk in, and wake the followers when there is something new."""
         step = self.subtasks.get(chunk.subtask)
         if step is None:
             return Verdict.STALE
@@ -90,11 +112,11 @@ class Live:
             if part.follow(chunk.attempt, chunk.delivery, chunk.execution):
                 # A second execution thinks again from the start; what was shown is not repeated.
                 part.reasoning += chunk.text[max(0, len(part.reasoning) - chunk.offset) :]
-                self._changed.set()
+                self._wake()
             return Verdict.NOTHING_NEW
         verdict = part.take(chunk)
         if verdict is Verdict.NEWS:
-            self._changed.set()
+            self._wake()
         return verdict
 
     def finish_part(self, result: Completed) -> None:
@@ -117,7 +139,7 @@ class Live:
                 # What was generated before it failed belongs to the answer, as in `ending.compose`.
                 part.finish(row["text"] or "")
                 part.missing = (row["error"] or {}).get("message") or f"it was {row['state']}"
-        self._changed.set()
+        self._wake()
 
     def _finish(self, step: str, text: str) -> None:
         part = self.parts[step]
@@ -129,34 +151,42 @@ class Live:
         if step in answers and len(answers) > 1:
             ready = sum(self.parts[key].done for key in answers)
             self._statuses.append(Status(f"Part {ready} of {len(answers)} finished"))
-        self._changed.set()
+        self._wake()
 
     def end(self, ending: Ending) -> None:
         """The request has its terminal state."""
         if self.ending is None:
             self.ending = ending
-            self._changed.set()
+            self._wake()
 
     def interrupt(self) -> None:
         """Let go of the client; the request is not ended by this."""
         self._interrupted = True
-        self._changed.set()
+        self._wake()
 
-    async def follow(self, idle_seconds: float) -> AsyncGenerator[Item, None]:
-        """Everything to show, as it comes; the last item is the Ending."""
+    async def follow(self, idle_seconds: float, skip: int = 0) -> AsyncGenerator[Item, None]:
+        """Everything to show, as it comes; the last item is the Ending.
+
+        `skip` characters of the answer are left out: the client has them.
+        """
+        pieces = statuses = reasoned = 0
         while True:
-            self._changed.clear()
-            ending = self.ending
-            statuses, self._statuses = self._statuses, []
-            for status in statuses:
+            # Taken before the state is looked at: what happens from here on sets it.
+            news, ending = self._news, self.ending
+            for status in self._statuses[statuses:]:
+                statuses += 1
                 yield status
-            if reasoning := self._new_reasoning():
+            if reasoning := self._reasoning()[reasoned:]:
+                reasoned += len(reasoning)
                 yield Reasoning(reasoning)
-            if text := self._new_text():
+            self._publish(ending)
+            text = "".join(self._pieces[pieces:])
+            pieces = len(self._pieces)
+            if skip:
+                text, skip = text[skip:], max(0, skip - len(text))
+            if text:
                 yield Text(text)
             if ending is not None:
-                if rest := self._rest(ending):
-                    yield Text(rest)
                 yield ending
                 return
             if self._interrupted:
@@ -164,43 +194,55 @@ class Live:
                 return
             try:
                 async with asyncio.timeout(idle_seconds):
-                    await self._changed.wait()
+                    await news.wait()
             except TimeoutError:
                 yield Idle()
 
     async def ended(self) -> Ending | None:
         """Wait for the terminal state; None when this replica lets go before."""
         while self.ending is None and not self._interrupted:
-            self._changed.clear()
-            await self._changed.wait()
+            await self._news.wait()
         return self.ending
 
-    def _new_reasoning(self) -> str:
+    @property
+    def known(self) -> tuple[int, int]:
+        """How many parts there are, and how many have ended."""
+        return len(self.subtasks), sum(part.done for part in self.parts.values())
+
+    def _wake(self) -> None:
+        self.quiet = False
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    def _reasoning(self) -> str:
         if len(self._segments) != 1:
             return ""
-        reasoning = self.parts[self._segments[0].step_key].reasoning
-        fresh = reasoning[self._reasoned :]
-        self._reasoned = len(reasoning)
-        return fresh
+        return self.parts[self._segments[0].step_key].reasoning
 
-    def _new_text(self) -> str:
+    def _publish(self, ending: Ending | None) -> None:
+        """Add to the pieces what may be shown now. Text counts as shown from then on."""
+        if self._whole:
+            return
         texts = {
             segment.step_key: _as_part_text(self.parts[segment.step_key])
             for segment in self._segments[self._cursor.segment :]
         }
         self._cursor, text = advance(self._cursor, self._segments, texts)
         if text:
-            self._emitted.append(text)
+            self._pieces.append(text)
             for segment in self._segments[: self._cursor.segment + 1]:
                 part = self.parts[segment.step_key]
                 part.shown = len(part.text)
-        return text
+        if ending is not None:
+            self._whole = True
+            if rest := self._rest(ending):
+                self._pieces.append(rest)
 
     def _rest(self, ending: Ending) -> str:
         """What the text of record has beyond what was shown."""
         if ending.answer is None:
             return ""
-        shown = "".join(self._emitted)
+        shown = "".join(self._pieces)
         if not ending.answer.startswith(shown):
             log.error("stream.diverged", request=str(self.request), shown=len(shown))
             return ""

@@ -41,9 +41,11 @@ async def progress(
     results: Mapping[UUID, Completed],
     view: FleetView,
 ) -> Progress:
-    """Take a request as far as it can go. `steps` are its subtasks as they stand now."""
+    """Take a request as far as it can go. `steps` are its subtasks before the results."""
     if len(steps) == 1 and steps[0].id in results and steps[0].kind != StepKind.PLAN:
         return Progress(ended=ending.of_single(results[steps[0].id]))
+    # As they stand now: the caller's were read before the results were applied.
+    steps = (await subtasks.of_requests(connection, [request]))[request]
     ready = await _expand(connection, request, steps, view)
     moved = True
     while moved:
@@ -72,7 +74,9 @@ async def _expand(
     stored = (await requests.load(connection, [request]))[request]
     plan = Plan.model_validate(stored.plan)
     step = next(step for step in plan.steps if step.key == planner.step)
-    text = (await subtasks.texts(connection, request)).get(planner.step)
+    text = None
+    if planner.state is SubtaskState.SUCCEEDED:
+        text = (await subtasks.texts(connection, request)).get(planner.step)
     expanded = expand(_question(stored.question), view.fleet(), plan, step, text)
     await requests.store_plan(connection, request, expanded.model_dump(mode="json"))
     added = {uuid4(): step for step in expanded.steps if step.key != planner.step}

@@ -12,6 +12,7 @@ from bus.protocol import Bus
 from master.cancel import cancel
 from master.dispatch import Dispatcher
 from master.fleet import FleetView
+from master.live import Live
 from master.settings import MasterSettings
 from master.streams import Streams
 from master.submit import Submission
@@ -56,12 +57,19 @@ class Running:
         key = self.settings.signing_key
         return await cancel(self.engine, self.bus, self.streams, key, request, tenant)
 
-    def cancel_soon(self, request: UUID, tenant: UUID) -> None:
+    def leave(self, live: Live, tenant: UUID) -> None:
+        """A client has everything, or has left; a request that nobody waits for is cancelled."""
+        last = self.streams.close(live)
+        if last and live.ending is None and not (live.background or self.draining):
+            self._cancel_soon(live.request, tenant)
+
+    def _cancel_soon(self, request: UUID, tenant: UUID) -> None:
         """Cancel after the client left; the route's own task is being cancelled itself."""
+        key = self.settings.signing_key
 
         async def work() -> None:
             try:
-                await self.cancel(request, tenant)
+                await cancel(self.engine, self.bus, self.streams, key, request, tenant, left=True)
             except Exception as error:
                 # The deadline ends it all the same.
                 log.error("cancel.failed", request=str(request), exc_info=error)

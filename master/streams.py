@@ -2,10 +2,13 @@
 
 Chunks may be lost: offsets show gaps, the worker sends again, and whatever is still missing comes
 with the text of record. The terminal state always comes from the database.
+
+Any replica can stream any request: it takes the request over and has the workers send to itself,
+from the beginning. Nothing is generated again for that.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from uuid import UUID
 
 import structlog
@@ -14,11 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from bus.protocol import Bus, Delivery
 from db import requests, subtasks
 from master import ending
-from master.announce import broadcast
+from master.announce import broadcast, notify
+from master.batches import is_outage
 from master.ending import Ending
 from master.live import Live
 from master.planning.plan import Plan
 from master.reassembly import Verdict
+from master.takeover import Snapshot, take_over
 from queue_schemas import topology
 from queue_schemas.codec import UnreadableMessage, decode
 from queue_schemas.messages import (
@@ -31,11 +36,14 @@ from queue_schemas.messages import (
     Started,
     TokenChunk,
 )
+from queue_schemas.states import RequestState
 
 log = structlog.get_logger(__name__)
 
 _PREFETCH = 2000
 _RESEND_PAUSE_SECONDS = 0.5
+_WATCH_SECONDS = 2.0
+"""A stream that is silent for so long is compared with the database: notices may be lost."""
 
 
 class Streams:
@@ -58,17 +66,34 @@ class Streams:
         self._asked: dict[UUID, float] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._diverged: set[UUID] = set()
+        self._refreshing: set[UUID] = set()
 
-    def open(self, request: UUID, plan: Plan, steps: dict[UUID, str]) -> Live:
-        """Begin to stream a request here."""
-        live = self._live[request] = Live(request, plan, steps)
+    def open(
+        self, request: UUID, plan: Plan, steps: dict[UUID, str], *, background: bool = False
+    ) -> Live:
+        """Begin to stream a new request here; `close` it in the end."""
+        live = self._live[request] = Live(request, plan, steps, background=background)
         return live
 
-    def close(self, live: Live) -> None:
-        """Its client is gone or has everything."""
-        self._live.pop(live.request, None)
+    async def join(self, request: UUID) -> Live | None:
+        """Follow a stored request here, whoever streamed it before; `close` it in the end.
+
+        None: there is no such request.
+        """
+        snapshot = await take_over(self._engine, request, self.queue.name)
+        return self._follow(request, snapshot) if snapshot else None
+
+    def close(self, live: Live) -> bool:
+        """One client less; True if nobody follows the request here any more."""
+        live.followers -= 1
+        if live.followers > 0:
+            return False
+        if self._live.get(live.request) is live:
+            del self._live[live.request]
+        self._refreshing.discard(live.request)
         for subtask in live.subtasks:
             self._asked.pop(subtask, None)
+        return True
 
     def has(self, request: UUID) -> bool:
         """Whether the request is streamed here."""
@@ -81,6 +106,16 @@ class Streams:
 
     def __len__(self) -> int:
         return len(self._live)
+
+    def shown(self, results: Sequence[Completed | Failed]) -> dict[UUID, str]:
+        """What clients here have seen of these subtasks: no result may contradict it."""
+        found: dict[UUID, str] = {}
+        for result in results:
+            live = self._live.get(result.request)
+            step = live.subtasks.get(result.subtask) if live else None
+            if live and step and (part := live.parts[step]).shown:
+                found[result.subtask] = part.text[: part.shown]
+        return found
 
     def take_results(self, results: Sequence[Completed | Failed]) -> None:
         """Results that this very replica has stored."""
@@ -103,7 +138,9 @@ class Streams:
         """Consume this replica's tokens queue until cancelled."""
         consumer = await self._bus.consume(self.queue, self._receive, prefetch=_PREFETCH)
         try:
-            await asyncio.Event().wait()
+            while True:
+                await asyncio.sleep(_WATCH_SECONDS)
+                await self._watch()
         finally:
             await consumer.cancel()
 
@@ -123,6 +160,9 @@ class Streams:
         if isinstance(message, Notice):
             self._start(self._refresh(live))
         elif isinstance(message, TokenChunk):
+            if message.subtask not in live.subtasks:
+                self._learn_plan(live)
+                return
             verdict = live.take(message)
             if verdict is Verdict.GAP:
                 self._ask_again(live, message)
@@ -130,10 +170,84 @@ class Streams:
                 self._diverged.add(message.execution)
                 self._start(self._continue(live, message))
 
+    def _learn_plan(self, live: Live) -> None:
+        """The plan has grown; the text that comes until we know how is asked for again."""
+        if live.request not in self._refreshing:
+            self._refreshing.add(live.request)
+            self._start(self._refresh(live))
+
+    def _follow(self, request: UUID, snapshot: Snapshot) -> Live:
+        """The stream of a request that this replica has taken over."""
+        live = self._live.get(request)
+        fresh = live is None
+        if live is None:
+            background = snapshot.stored.background
+            live = Live(request, snapshot.plan, snapshot.steps, background=background)
+            live.expect(snapshot.rows)
+        else:
+            live.followers += 1
+        if snapshot.has_texts:
+            live.refresh(snapshot.plan, snapshot.rows)
+        former = snapshot.stored.reply_to
+        if snapshot.ending is not None:
+            live.end(snapshot.ending)
+            return live
+        self._live[request] = live
+        if fresh or former != self.queue.name:
+            self._start(self._redirect(live, snapshot.running))
+        if former and former != self.queue.name:
+            self._start(notify(self._bus, former, request, self._key))
+        return live
+
+    async def _redirect(self, live: Live, running: Iterable[UUID]) -> None:
+        """Have the workers send here what is not known here."""
+        for subtask in running:
+            step = live.subtasks.get(subtask)
+            known = len(live.parts[step].text) if step else 0
+            ask = Resend(subtask=subtask, offset=known, to=self.queue.name)
+            await broadcast(self._bus, ask, self._key)
+
+    async def _watch(self) -> None:
+        """Heal the streams in which nothing happens: what was to be told may have been lost."""
+        quiet = [live for live in self._live.values() if live.quiet and live.ending is None]
+        for live in self._live.values():
+            live.quiet = True
+        try:
+            if quiet:
+                await self._compare(quiet)
+        except Exception as error:
+            _log_failure("streams.watch", error)
+
+    async def _compare(self, quiet: Sequence[Live]) -> None:
+        async with self._engine.connect() as connection:
+            found = await requests.standings(connection, [live.request for live in quiet])
+        for live in quiet:
+            standing = found.get(live.request)
+            if standing is None or standing.ended or standing.steps != live.known:
+                self._start(self._refresh(live))
+            elif standing.reply_to != self.queue.name:
+                # Clients on two replicas: each takes the tokens back when it hears none.
+                self._start(self._take_back(live))
+            elif standing.adopted:
+                self._start(self._redirect(live, standing.running))
+
+    async def _take_back(self, live: Live) -> None:
+        snapshot = await take_over(self._engine, live.request, self.queue.name)
+        if snapshot is not None and self._live.get(live.request) is live:
+            self._follow(live.request, snapshot)
+            live.followers -= 1  # nobody came
+
     def _start(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(self._guarded(work))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+    async def _guarded(self, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            # The watch looks again.
+            _log_failure("streams.refresh", error)
 
     def _ask_again(self, live: Live, chunk: TokenChunk) -> None:
         now = asyncio.get_running_loop().time()
@@ -169,7 +283,15 @@ class Streams:
             stored = (await requests.load(connection, [live.request])).get(live.request)
             rows = await subtasks.details(connection, live.request)
             how = await ending.load(connection, live.request)
-        if stored is not None:
+        self._refreshing.discard(live.request)
+        if stored is not None and (how is None or how.state is RequestState.COMPLETED):
             live.refresh(Plan.model_validate(stored.plan), rows)
         if how is not None:
             live.end(how)
+
+
+def _log_failure(event: str, error: Exception) -> None:
+    if is_outage(error):
+        log.warning(event, error=str(error))
+    else:
+        log.error(event, exc_info=error)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
+from pydantic import JsonValue
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -22,6 +23,8 @@ from master.planning.strategies import plan as make_plan
 from queue_schemas.messages import SubtaskRequest
 
 _RETRY_AFTER_SECONDS = 5.0
+_BACKGROUND = 1
+"""The class of what nobody waits for."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,20 @@ class Asker:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """How a request is to be handled, apart from what it asks."""
+
+    background: bool = False
+    """It goes on when nobody follows it."""
+    followed: bool = True
+    """Somebody waits for it from the beginning."""
+    previous: UUID | None = None
+    """The request whose conversation it goes on."""
+    note: Mapping[str, JsonValue] | None = None
+    """What its API needs to show it again; stored with the question, as `response`."""
+
+
+@dataclass(frozen=True)
 class Submission:
     """Everything submit needs besides the question."""
 
@@ -73,27 +90,20 @@ class Submission:
     max_unpublished_seconds: float
 
 
-async def submit(to: Submission, question: Question, asker: Asker) -> Accepted:
+async def submit(
+    to: Submission, question: Question, asker: Asker, terms: Terms | None = None
+) -> Accepted:
     """Plan and commit a question, and publish what can start.
 
     Raises `UnknownModel`, `TooBusy`, `BrokerAway` or the database's errors, with nothing stored.
     """
+    terms = terms or Terms()
     plan = make_plan(question, to.view.fleet())
     _admit(to, plan)
     request, seed = uuid4(), _seed(question)
     ids = {uuid4(): step for step in plan.steps}
     at_once = to.dispatcher.has_room(step.model for step in plan.steps if not step.depends_on)
-    row = requests.NewRequest(
-        id=request,
-        tenant=asker.tenant,
-        end_user=asker.end_user,
-        model=question.model,
-        question=to_json(vars(question)).decode(),
-        plan=plan.model_dump_json(),
-        seed=seed,
-        reply_to=to.reply_to,
-        deadline_seconds=to.request_seconds,
-    )
+    row = _row(to, question, asker, terms, plan, request, seed)
     # Held rows are published by this replica itself; should it die first, they come due.
     held_seconds = HOLD_SECONDS if at_once else 0.0
     async with to.engine.connect() as connection:
@@ -110,10 +120,36 @@ async def submit(to: Submission, question: Question, asker: Asker) -> Accepted:
         wait_seconds=None if at_once or first is None else to.view.expected_wait_seconds(first),
     )
     if at_once:
-        to.dispatcher.publish_soon(_calls(to, accepted, ids, seed))
+        to.dispatcher.publish_soon(_calls(to, accepted, ids, row))
     else:
         to.dispatcher.nudge()
     return accepted
+
+
+def _row(
+    to: Submission,
+    question: Question,
+    asker: Asker,
+    terms: Terms,
+    plan: Plan,
+    request: UUID,
+    seed: int,
+) -> requests.NewRequest:
+    asked = vars(question) | ({"response": terms.note} if terms.note is not None else {})
+    return requests.NewRequest(
+        id=request,
+        tenant=asker.tenant,
+        end_user=asker.end_user,
+        model=question.model,
+        question=to_json(asked).decode(),
+        plan=plan.model_dump_json(),
+        seed=seed,
+        reply_to=to.reply_to if terms.followed else None,
+        deadline_seconds=to.request_seconds,
+        priority=0 if terms.followed else _BACKGROUND,
+        background=terms.background,
+        previous=terms.previous,
+    )
 
 
 def _admit(to: Submission, plan: Plan) -> None:
@@ -128,7 +164,7 @@ def _admit(to: Submission, plan: Plan) -> None:
 
 
 def _calls(
-    to: Submission, accepted: Accepted, ids: Mapping[UUID, Step], seed: int
+    to: Submission, accepted: Accepted, ids: Mapping[UUID, Step], row: requests.NewRequest
 ) -> list[SubtaskRequest]:
     calls = [
         make_call(
@@ -140,9 +176,9 @@ def _calls(
             subtask=subtask,
             tenant=accepted.tenant,
             attempt=1,
-            seed=seed,
+            seed=row.seed,
             shown="",
-            reply_to=to.reply_to,
+            reply_to=row.reply_to,
         )
         for subtask, step in ids.items()
         if not step.depends_on

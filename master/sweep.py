@@ -17,7 +17,8 @@ from db import requests, subtasks
 from db.requests import LockedRequest
 from master import retry
 from master.announce import broadcast
-from master.apply import Applied, Limits, advance
+from master.apply import Applied, advance
+from master.attempts import Limits, after_loss
 from master.batches import is_outage
 from master.cancel import EXPIRED, end_early, tell_stopped
 from master.collect import tell
@@ -34,6 +35,7 @@ log = structlog.get_logger(__name__)
 _ONE_SWEEPER = 7_421_002
 _AT_ONCE = 200
 _FORGOTTEN_EVERY = 10
+_BROKER_SECONDS = 3.0
 
 
 class Sweeper:
@@ -65,6 +67,7 @@ class Sweeper:
                 await self.expire_requests()
                 await self.rescue_lost()
                 if rounds % _FORGOTTEN_EVERY == 0:
+                    await self.enqueue_unsent()
                     await self.republish_forgotten()
             except Exception as error:
                 if not (is_outage(error) or isinstance(error, BusError)):
@@ -115,20 +118,18 @@ class Sweeper:
         message = f"its worker {row.worker} fell silent"
         error = {"kind": ErrorKind.POISON, "code": "worker_lost", "message": message}
         stored = to_json(error).decode()
-        decision = retry.decide_on_loss(
-            row.attempt,
-            row.losses,
-            max_attempts=self._limits.max_attempts,
-            max_losses=self._limits.max_losses,
-        )
+        following = await after_loss(connection, row, self._limits, self._view)
+        decision = following.decision
         if isinstance(decision, retry.Again):
             if await subtasks.again(
                 connection,
                 row.id,
                 row.attempt,
                 execution=row.execution,
+                delay_seconds=decision.delay_seconds,
                 error=stored,
                 lost=True,
+                model=following.model,
             ):
                 applied.progress[row.request_id] = Progress(ready=True)
             return None
@@ -147,13 +148,23 @@ class Sweeper:
             message=message,
         )
 
+    async def enqueue_unsent(self) -> None:
+        """Give ready subtasks that lost their outbox row another one."""
+        async with self._engine.begin() as connection:
+            again = await subtasks.enqueue_unsent(connection)
+        if again:
+            log.warning("sweep.enqueued", count=len(again))
+            self._dispatcher.nudge()
+
     async def republish_forgotten(self) -> None:
         """Publish again what was confirmed long ago, where the broker's queue is empty now."""
         for model in self._view.registry().chat_models():
             load = self._view.loads.get(model.name)
             if load is None or load.queued == 0:
                 continue
-            depth = await self._bus.depth(topology.subtasks(model.slug).name)
+            # While the broker is away this would wait for it, and nothing else would be swept.
+            async with asyncio.timeout(_BROKER_SECONDS):
+                depth = await self._bus.depth(topology.subtasks(model.slug).name)
             if depth is not None and depth.ready > 0:
                 continue
             async with self._engine.begin() as connection:

@@ -27,8 +27,11 @@ COMMANDS = {
     "ask": _Entry(_USE, "Ask a question; watch its plan and its answer."),
     "status": _Entry(_USE, "Show workers and queues."),
     "models": _Entry(_USE, "List the models, or check a models.yaml."),
+    "usage": _Entry(_USE, "Show what was spent: tokens, engine time and cost."),
     "keys": _Entry(_KEEP, "Create, list and revoke API keys."),
     "migrate": _Entry(_KEEP, "Bring the database to this release's schema."),
+    "dead": _Entry(_KEEP, "See what failed for good; do it again or let it be."),
+    "reconcile": _Entry(_KEEP, "Prove that database and broker agree, and repair."),
     "doctor": _Entry(_KEEP, "Check what Millrace needs, with the remedy for what is missing."),
     "schemas": _Entry(_KEEP, "Export the queue contract as JSON Schema and AsyncAPI."),
 }

@@ -13,6 +13,7 @@ from rich.panel import Panel
 
 from bus.memory import MemoryBroker, MemoryBus
 from master import app
+from master.fleet import queues
 from millrace import one_machine
 from millrace.client import Master
 from millrace.conversation import ask_live
@@ -42,7 +43,7 @@ async def demo(console: Console) -> None:
             bus = MemoryBus(broker)
             stack.push_async_callback(bus.aclose)
             settings = settings_for(database_url, host="127.0.0.1", drain_seconds=0)
-            await bus.declare(app.queues(registry()))
+            await bus.declare(queues(registry()))
             behind = one_machine.workers_here(broker, registry(), settings.heartbeat_seconds)
             await stack.enter_async_context(behind)
             running = await stack.enter_async_context(app.run(settings, registry, bus))

@@ -15,6 +15,7 @@ from bus.memory import MemoryBroker, MemoryBus
 from bus.protocol import Bus
 from bus.rabbitmq import connect
 from master import app
+from master.fleet import queues
 from master.settings import MasterSettings
 from millrace import home, one_machine
 from queue_schemas.registry import Registry
@@ -55,12 +56,12 @@ async def _bus_and_workers(
     url = os.environ.get("RABBITMQ_URL")
     if url:
         bus: Bus = await connect(url, name=f"master {settings.replica}")
-        await bus.declare(app.queues(registry))
+        await bus.declare(queues(registry))
         behind = worker_processes(options, registry)
     else:
         broker = MemoryBroker()
         bus = MemoryBus(broker)
-        await bus.declare(app.queues(registry))
+        await bus.declare(queues(registry))
         behind = one_machine.workers_here(broker, registry, settings.heartbeat_seconds)
     try:
         async with behind:

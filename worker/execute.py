@@ -21,6 +21,7 @@ from queue_schemas.messages import (
     Usage,
 )
 from queue_schemas.registry import Model
+from worker.plain_text import PlainText
 from worker.providers.protocol import Delta, Finish, Provider, ProviderError
 from worker.tokens import Send, TokenStream
 from worker.usage import estimate_prompt, estimate_tokens
@@ -97,6 +98,7 @@ class _Run:
         self._total = min(execution.subtask.timeout_seconds, model.timeout_seconds)
         self._first_text: float | None = None
         self._alive = False
+        self._plain = {channel: PlainText() for channel in Channel}
 
     async def generate(self, provider: Provider) -> Finish:
         """Text goes to the stream; leaving, however it happens, closes the engine's connection."""
@@ -128,10 +130,10 @@ class _Run:
 
     def _take(self, delta: Delta) -> None:
         self._alive = True
-        if delta.text:
+        if text := self._plain[delta.channel].take(delta.text):
             if self._first_text is None:
                 self._first_text = self._now()
-            self._stream.add(delta.text, delta.channel)
+            self._stream.add(text, delta.channel)
 
     def _gave_up(self) -> ProviderError:
         if self._execution.cancelled:

@@ -7,7 +7,7 @@ from starlette.datastructures import Headers
 
 from db import tenants
 from db.tenants import StoredKey
-from master.api import errors
+from master.api import errors, outages
 from master.api.keys import bearer, matches, prefix_of
 from master.submit import Asker
 
@@ -40,10 +40,10 @@ class KeyRing:
     async def _find(self, prefix: str, now: float) -> StoredKey | None:
         cached = self._cached.get(prefix)
         if cached is None or cached.until < now:
-            async with self._engine.connect() as connection:
-                cached = _Cached(
-                    await tenants.find_key(connection, prefix), now + self._cache_seconds
-                )
+            with outages.answered():
+                async with self._engine.connect() as connection:
+                    found = await tenants.find_key(connection, prefix)
+            cached = _Cached(found, now + self._cache_seconds)
             if len(self._cached) >= _MOST_CACHED:
                 self._cached.clear()
             self._cached[prefix] = cached

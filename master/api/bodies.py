@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from pydantic import JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
 from master.api import errors
@@ -47,13 +47,10 @@ def parse_chat(body: Mapping[str, JsonValue], *, strict: bool = False) -> ChatBo
     try:
         chat = ChatRequest.model_validate(body)
     except ValidationError as error:
-        raise _api_error(error) from None
+        raise refusal(error) from None
     _check_text_size(chat)
-    unknown = sorted(body.keys() - ChatRequest.model_fields.keys())
-    if unknown and strict:
-        first = _shown(unknown[0])
-        message = f"unknown parameters: {_listed(unknown)}"
-        raise errors.invalid_value(message, first, "unknown_parameter")
+    unknown = unknown_fields(body, ChatRequest)
+    warnings = warn_of(unknown, strict=strict)
     leave_out = _NOT_PARAMETERS.union(unknown)
     return ChatBody(
         model=chat.model,
@@ -64,8 +61,21 @@ def parse_chat(body: Mapping[str, JsonValue], *, strict: bool = False) -> ChatBo
         user=chat.user,
         metadata=chat.metadata or {},
         images=sum(message.images for message in chat.messages),
-        warnings=(f"ignored unknown parameters: {_listed(unknown)}",) if unknown else (),
+        warnings=warnings,
     )
+
+
+def unknown_fields(body: Mapping[str, JsonValue], model: type[BaseModel]) -> list[str]:
+    """What a body has and its model does not know."""
+    return sorted(body.keys() - model.model_fields.keys())
+
+
+def warn_of(unknown: Sequence[str], *, strict: bool) -> tuple[str, ...]:
+    """Printable ASCII for the `x-millrace-warning` header. Raises 400 where that is wanted."""
+    if unknown and strict:
+        message = f"unknown parameters: {_listed(unknown)}"
+        raise errors.invalid_value(message, _shown(unknown[0]), "unknown_parameter")
+    return (f"ignored unknown parameters: {_listed(unknown)}",) if unknown else ()
 
 
 def _check_text_size(chat: ChatRequest) -> None:
@@ -100,7 +110,8 @@ _WORDS = {
 }
 
 
-def _api_error(error: ValidationError) -> errors.ApiError:
+def refusal(error: ValidationError) -> errors.ApiError:
+    """The first thing that is wrong with a body, as a client is told."""
     first = error.errors(include_url=False, include_input=False)[0]
     context = first.get("ctx", {})
     param = _param(first)

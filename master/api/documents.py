@@ -5,8 +5,11 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
+from master.api.answers import ChatCompletion, ModelResponse
 from master.api.chat_schema import ChatRequest
+from master.api.responses_schema import ResponsesRequest
 
 
 class ErrorDetail(BaseModel):
@@ -30,6 +33,7 @@ _WORDS = {
     404: "No such thing",
     408: "The body came too slowly",
     409: "It was cancelled meanwhile",
+    410: "It ended too long ago to be streamed again",
     413: "The body is too large",
     415: "Not JSON",
     429: "Too much waits already",
@@ -45,20 +49,65 @@ def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorEnvelope, "description": _WORDS[status]} for status in statuses}
 
 
+def success(model: type[BaseModel], *failing: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that answers with this model, or fails in these ways."""
+    return {200: {"model": model, "description": "OK"}, **failures(*failing)}
+
+
 CHAT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
+        "model": ChatCompletion,
         "description": "The answer, or a stream of chunks that ends with `[DONE]`",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     },
-    **failures(*sorted(_WORDS)),
+    **failures(*sorted(_WORDS.keys() - {410})),
+}
+RESPONSE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    **CHAT_RESPONSES,
+    200: {
+        "model": ModelResponse,
+        "description": "The response, or a stream of its events",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
 }
 _REF = "#/components/schemas/{model}"
 
 
+def streamed(model: type[BaseModel], *failing: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that answers with this model, or with a stream."""
+    answers = success(model, *failing)
+    answers[200]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+    return answers
+
+
 def chat_body() -> dict[str, Any]:
     """The request body of a chat completion."""
-    schema = {"$ref": _REF.format(model=ChatRequest.__name__)}
+    return request_body(ChatRequest)
+
+
+def request_body(model: type[BaseModel]) -> dict[str, Any]:
+    """The request body of a route that reads it by itself; `_BODIES` must have the model."""
+    schema = {"$ref": _REF.format(model=model.__name__)}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+_BODIES: tuple[type[BaseModel], ...] = (ChatRequest, ResponsesRequest)
+
+
+def _body_schemas() -> dict[str, Any]:
+    pairs = [(model, "validation") for model in _BODIES]
+    _, found = models_json_schema(pairs, ref_template=_REF)  # type: ignore[arg-type]
+    schemas: dict[str, Any] = found["$defs"]
+    return schemas
+
+
+def _drop_validation(document: dict[str, Any]) -> None:
+    """FastAPI adds a 422 to every route with a parameter; here that is a 400 in the envelope."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
 
 
 def install(app: FastAPI) -> None:
@@ -72,10 +121,8 @@ def install(app: FastAPI) -> None:
                 description=app.description,
                 routes=app.routes,
             )
-            schema = ChatRequest.model_json_schema(ref_template=_REF)
-            schemas = made["components"]["schemas"]
-            schemas.update(schema.pop("$defs", {}))
-            schemas[ChatRequest.__name__] = schema
+            made["components"]["schemas"].update(_body_schemas())
+            _drop_validation(made)
             made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             for path, operations in made["paths"].items():
                 if path.startswith("/v1/"):

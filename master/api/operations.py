@@ -7,12 +7,13 @@ from typing import Any
 from fastapi import APIRouter
 from sqlalchemy import text
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from db.workers import ModelLoad
 from master import metrics
-from master.api import openai_shapes
-from master.api.documents import failures
+from master.api import openai_shapes, outages
+from master.api.answers import Health, ModelList, QueueList, Readiness, WorkerList
+from master.api.documents import success
 from master.api.state import ring, running
 from master.planning.strategies import model_names
 from master.running import Running
@@ -22,10 +23,15 @@ from queue_schemas.registry import RESERVED_PREFIX
 router = APIRouter()
 
 _READY_SECONDS = 3.0
-_PROTECTED = failures(400, 401, 503)
+_FAILURES = (401, 503)
 
 
-@router.get("/v1/models", responses=_PROTECTED, tags=["OpenAI"])
+@router.get(
+    "/v1/models",
+    response_model=None,
+    responses=success(ModelList, *_FAILURES),
+    tags=["OpenAI"],
+)
 async def list_models(request: Request) -> dict[str, Any]:
     """The models and strategies that a chat may name."""
     await ring(request).tenant_of(request.headers, time.monotonic())
@@ -39,7 +45,12 @@ async def list_models(request: Request) -> dict[str, Any]:
     )
 
 
-@router.get("/v1/workers", responses=_PROTECTED, tags=["Millrace"])
+@router.get(
+    "/v1/workers",
+    response_model=None,
+    responses=success(WorkerList, *_FAILURES),
+    tags=["Millrace"],
+)
 async def list_workers(request: Request) -> dict[str, Any]:
     """The workers that were heard of lately."""
     await ring(request).tenant_of(request.headers, time.monotonic())
@@ -61,7 +72,12 @@ async def list_workers(request: Request) -> dict[str, Any]:
     return {"object": "list", "data": workers}
 
 
-@router.get("/v1/queues", responses=_PROTECTED, tags=["Millrace"])
+@router.get(
+    "/v1/queues",
+    response_model=None,
+    responses=success(QueueList, *_FAILURES),
+    tags=["Millrace"],
+)
 async def list_queues(request: Request) -> dict[str, Any]:
     """Each model's queue at the broker, and what the database says about it."""
     await ring(request).tenant_of(request.headers, time.monotonic())
@@ -69,7 +85,8 @@ async def list_queues(request: Request) -> dict[str, Any]:
     queues = []
     for model in master.registry().chat_models():
         name = topology.subtasks(model.slug).name
-        depth = await master.bus.depth(name)
+        with outages.answered():
+            depth = await master.bus.depth(name)
         load = master.view.loads.get(model.name, ModelLoad())
         queues.append(
             {
@@ -85,13 +102,17 @@ async def list_queues(request: Request) -> dict[str, Any]:
     return {"object": "list", "data": queues}
 
 
-@router.get("/health", tags=["Operations"])
+@router.get("/health", response_model=None, responses=success(Health), tags=["Operations"])
 async def health() -> dict[str, str]:
     """The process runs."""
     return {"status": "ok"}
 
 
-@router.get("/ready", responses=failures(503), tags=["Operations"])
+@router.get(
+    "/ready",
+    responses={**success(Readiness), 503: {"model": Readiness, "description": "Not now"}},
+    tags=["Operations"],
+)
 async def ready(request: Request) -> Response:
     """Whether this replica should get requests: database and broker answer, and it stays up."""
     master = running(request)
@@ -129,7 +150,7 @@ async def _broker(master: Running) -> str:
     return "ok" if depth else "the queue `results` is missing"
 
 
-@router.get("/metrics", tags=["Operations"], response_class=Response)
+@router.get("/metrics", tags=["Operations"], response_class=PlainTextResponse)
 async def show_metrics(request: Request) -> Response:
     """Prometheus metrics of this replica."""
     master = running(request)

@@ -205,38 +205,61 @@ class Mill:
 
 @contextlib.asynccontextmanager
 async def installation(
+    database_url: str, *models: Mapping[str, Any], **settings: Any
+) -> AsyncGenerator[Mill, None]:
+    """A master with its HTTP server, and one worker for each model."""
+    async with installations(database_url, *models, masters=1, **settings) as mills:
+        yield mills[0]
+
+
+@contextlib.asynccontextmanager
+async def installations(
     database_url: str,
     *models: Mapping[str, Any],
+    masters: int,
     roles: Mapping[str, str] | None = None,
     provider: MakeProvider = make_provider,
     **settings: Any,
-) -> AsyncGenerator[Mill, None]:
-    """A master with its HTTP server, and one worker for each model."""
+) -> AsyncGenerator[list[Mill], None]:
+    """Masters on one broker and one database, and one worker for each model."""
     registry = Registry.model_validate({"models": list(models), "roles": dict(roles or {})})
     given = QUICK | settings | {"DATABASE_URL": SecretStr(database_url)}
     key = await make_key(database_url, "acme", "tests")
     broker = MemoryBroker()
+    async with contextlib.AsyncExitStack() as stack:
+        mills = [
+            await _master(stack, MasterSettings(**given), registry, broker, key)
+            for _ in range(masters)
+        ]
+        await stack.enter_async_context(_workers(mills[0], provider))
+
+        async def all_live() -> bool:
+            wanted = len(registry.chat_models())
+            return all(len(mill.running.view.workers) == wanted for mill in mills)
+
+        await until(all_live, 10)
+        yield mills
+
+
+async def _master(
+    stack: contextlib.AsyncExitStack,
+    settings: MasterSettings,
+    registry: Registry,
+    broker: MemoryBroker,
+    key: str,
+) -> Mill:
     bus = MemoryBus(broker)
     sock = app.listen("127.0.0.1", 0)
     # Small, and inherited by every connection: so that a slow reader is felt early.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
     port = sock.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(bus.aclose)
-        running = await stack.enter_async_context(
-            app.run(MasterSettings(**given), lambda: registry, bus)
-        )
-        await stack.enter_async_context(app.serving(running, sock))
-        http = await stack.enter_async_context(_client(url, key))
-        mill = Mill(running, broker, registry, url, port, key, database_url, http)
-        await stack.enter_async_context(_workers(mill, provider))
-
-        async def all_live() -> bool:
-            return len(running.view.workers) == len(registry.chat_models())
-
-        await until(all_live, 10)
-        yield mill
+    stack.push_async_callback(bus.aclose)
+    running = await stack.enter_async_context(app.run(settings, lambda: registry, bus))
+    await stack.enter_async_context(app.serving(running, sock))
+    http = await stack.enter_async_context(_client(url, key))
+    database_url = settings.database_url.get_secret_value()
+    return Mill(running, broker, registry, url, port, key, database_url, http)
 
 
 def _client(url: str, key: str) -> httpx2.AsyncClient:

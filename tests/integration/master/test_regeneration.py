@@ -1,6 +1,5 @@
 """What was shown is never repeated or taken back, whatever a second execution says (P2, P6)."""
 
-import asyncio
 from typing import Any
 
 import pytest

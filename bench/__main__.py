@@ -1,0 +1,95 @@
+"""`python -m bench`: measure everything and print the ratios."""
+
+import argparse
+import contextlib
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import chats, report, split, subtasks
+from bench.effort import FULL, QUICK, Effort
+from bench.samples import Findings
+from bench.site import PEERS, Servers, litellm, millrace, servers
+from tests.servers import Unavailable
+
+_BEGAN = time.monotonic()
+NAMES = ("first-token", "chats", "subtasks", "split")
+
+
+def main() -> int:
+    """Run the benchmark; 0 whatever the numbers say, for they are findings and no test."""
+    options = _options()
+    if not (PEERS / "litellm").exists():
+        print("bench: the peers are not installed. Run `make bench`.", file=sys.stderr)
+        return 1
+    effort = QUICK if options.quick else FULL
+    wanted = [name for name in NAMES if name in (options.only or NAMES)]
+    machine = report.machine()
+    folder = Path(tempfile.mkdtemp(prefix="millrace-bench-"))
+    try:
+        findings = _measure(wanted, effort, folder)
+    except Unavailable as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except BaseException:
+        print(f"bench: the logs are in {folder}", file=sys.stderr)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+    report.show(findings, machine)
+    if options.json:
+        report.write(options.json, findings, effort, machine)
+    _say("done")
+    return 0
+
+
+def _measure(wanted: list[str], effort: Effort, folder: Path) -> list[Findings]:
+    findings: list[Findings] = []
+    with servers(folder) as all_:
+        if {"first-token", "chats"} & set(wanted):
+            findings += _chats(all_, wanted, effort)
+        if "subtasks" in wanted:
+            _say("subtasks")
+            with millrace(all_, subtasks.MODEL) as mill:
+                findings.append(subtasks.subtasks(all_, mill, effort))
+        if "split" in wanted:
+            _say("split")
+            with millrace(all_, split.model(effort.workers), workers=effort.workers) as mill:
+                findings.append(split.split(mill, effort))
+    return findings
+
+
+def _chats(all_: Servers, wanted: list[str], effort: Effort) -> list[Findings]:
+    _say("starting Millrace and LiteLLM")
+    found: list[Findings] = []
+    with contextlib.ExitStack() as stack:
+        proxy = stack.enter_context(litellm(all_, chats.SCRIPT))
+        mill = stack.enter_context(millrace(all_, chats.MODEL))
+        proxy.wait()
+        measures: dict[str, Callable[[], Findings]] = {
+            "first-token": lambda: chats.first_token(mill, proxy, effort),
+            "chats": lambda: chats.throughput(mill, {"LiteLLM": proxy}, effort),
+        }
+        for name, measure in measures.items():
+            if name in wanted:
+                _say(name)
+                found.append(measure())
+    return found
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a look, in under a minute")
+    parser.add_argument("--only", action="append", choices=NAMES, help="one of the measurements")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="everything that was measured")
+    return parser.parse_args()
+
+
+def _say(line: str) -> None:
+    print(f"{time.monotonic() - _BEGAN:4.0f} s  {line}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""How much is measured: the whole, or a look that takes under a minute."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Rounds and sizes. A round measures every system once."""
+
+    rounds: int
+    first_token_chats: int
+    """By target and round, one after the other."""
+    chat_clients: tuple[int, ...]
+    chats: int
+    """Of Millrace in a round; a peer gets about as many as take the same time."""
+    peer_chats: int
+    subtasks: int
+    """In a round, for each system."""
+    table_subtasks: int
+    """The same for Celery with results in Postgres; 0: it is left out."""
+    workers: int
+    """For the split: so many processes with 8 slots together."""
+
+
+FULL = Effort(
+    rounds=5,
+    first_token_chats=30,
+    chat_clients=(16, 64),
+    chats=384,
+    peer_chats=64,
+    subtasks=1024,
+    table_subtasks=512,
+    workers=8,
+)
+QUICK = Effort(
+    rounds=2,
+    first_token_chats=15,
+    chat_clients=(16,),
+    chats=96,
+    peer_chats=32,
+    subtasks=256,
+    table_subtasks=0,
+    workers=1,
+)

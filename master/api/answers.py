@@ -1,0 +1,218 @@
+"""What the routes answer with, for the OpenAPI document; nothing is serialised by these."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from queue_schemas.states import RequestState, SubtaskState
+
+
+class ModelEntry(BaseModel):
+    """A model or a strategy that a chat may name."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(BaseModel):
+    """`/v1/models`."""
+
+    object: Literal["list"]
+    data: list[ModelEntry]
+
+
+class WorkerEntry(BaseModel):
+    """A worker that was heard of lately."""
+
+    name: str
+    model: str
+    provider: str
+    slots: int
+    running: int
+    state: Literal["live", "draining"]
+    up_seconds: float
+    last_seen_seconds: float
+    host: str
+    release: str
+
+
+class WorkerList(BaseModel):
+    """`/v1/workers`."""
+
+    object: Literal["list"]
+    data: list[WorkerEntry]
+
+
+class QueueEntry(BaseModel):
+    """One model's queue at the broker and in the database."""
+
+    model: str
+    queue: str
+    ready: int | None
+    consumers: int | None
+    db_ready: int
+    db_queued: int
+    db_running: int
+
+
+class QueueList(BaseModel):
+    """`/v1/queues`."""
+
+    object: Literal["list"]
+    data: list[QueueEntry]
+
+
+class Health(BaseModel):
+    """`/health`."""
+
+    status: Literal["ok"]
+
+
+class Readiness(BaseModel):
+    """`/ready`: `ok`, or what is wrong, by what was looked at."""
+
+    status: Literal["ready", "not_ready"]
+    checks: dict[str, str]
+
+
+class CancelledRequest(BaseModel):
+    """The state of a request after it was asked to stop."""
+
+    id: str
+    object: Literal["request"]
+    state: RequestState
+
+
+class AttemptRecord(BaseModel):
+    """One execution that ended, whether it counted or not."""
+
+    attempt: int
+    worker: str
+    outcome: str
+    applied: bool
+    error: dict[str, Any] | None
+    prompt_tokens: int
+    completion_tokens: int
+    estimated: bool
+    engine_seconds: float
+    load_seconds: float
+    first_token_seconds: float | None
+    finished_at: str | None
+
+
+class SubtaskRecord(BaseModel):
+    """One model call of a request."""
+
+    id: str
+    step: str
+    kind: str
+    title: str
+    state: SubtaskState
+    model: str
+    worker: str | None
+    attempt: int
+    queue_seconds: float | None
+    first_token_seconds: float | None
+    total_seconds: float | None
+    prompt_tokens: int
+    completion_tokens: int
+    engine_seconds: float
+    cost: float
+    error: dict[str, Any] | None
+    attempts: list[AttemptRecord]
+
+
+class RequestRecord(BaseModel):
+    """State, plan, subtasks, times, tokens and cost of a request."""
+
+    id: str
+    object: Literal["request"]
+    state: RequestState
+    model: str
+    strategy: str
+    reason: str
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    deadline_at: str
+    plan: dict[str, Any]
+    subtasks: list[SubtaskRecord]
+    usage: dict[str, Any]
+    measured: dict[str, Any]
+    finish_reason: str | None
+    error: dict[str, Any] | None
+    answer: str | None
+
+
+class TokenCounts(BaseModel):
+    """What an answer cost."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class AssistantMessage(BaseModel):
+    """The answer."""
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: str | None
+    reasoning_content: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+class CompletionChoice(BaseModel):
+    """The one choice."""
+
+    index: int
+    message: AssistantMessage
+    logprobs: Any
+    finish_reason: str
+
+
+class ChatCompletion(BaseModel):
+    """A whole answer."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: TokenCounts
+
+
+class ModelResponse(BaseModel):
+    """A response, whatever its state; OpenAI's object."""
+
+    id: str
+    object: Literal["response"]
+    created_at: int
+    completed_at: int | None = None
+    status: Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+    background: bool
+    model: str
+    output: list[dict[str, Any]]
+    error: dict[str, Any] | None
+    incomplete_details: dict[str, Any] | None
+    instructions: str | None
+    max_output_tokens: int | None
+    metadata: dict[str, str]
+    parallel_tool_calls: bool
+    previous_response_id: str | None
+    temperature: float | None
+    text: dict[str, Any]
+    tool_choice: str | dict[str, Any]
+    tools: list[dict[str, Any]]
+    top_p: float | None
+    usage: dict[str, Any] | None
+
+
+class DeletedResponse(BaseModel):
+    """A response that can no longer be retrieved."""
+
+    id: str
+    object: Literal["response"]
+    deleted: Literal[True]

@@ -1,0 +1,27 @@
+"""An outage of what the master stands on is a 503 that says what is away, on every route."""
+
+import contextlib
+from collections.abc import Iterator
+
+import structlog
+
+from bus.protocol import BusError
+from master.api import errors
+from master.batches import is_outage
+
+log = structlog.get_logger(__name__)
+
+
+@contextlib.contextmanager
+def answered() -> Iterator[None]:
+    """Turn an outage of database or broker into the error that clients try again after."""
+    try:
+        yield
+    except BusError as error:
+        log.warning("api.outage", error=str(error))
+        raise errors.service_unavailable("the message broker does not answer") from error
+    except Exception as error:
+        if not is_outage(error):
+            raise
+        log.warning("api.outage", error=str(error))
+        raise errors.service_unavailable("the database does not answer") from error

@@ -1,0 +1,78 @@
+"""Stored requests as the routes find them: by the id that a client sent, and only its own."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import requests
+from db.requests import StoredRequest
+from master import ending
+from master.api import errors, outages
+from master.api.responses_schema import Message
+from master.ending import Ending
+from master.live import Live
+from master.running import Running
+from queue_schemas.states import RequestState
+
+REPLAY_SECONDS = 3600
+"""How long the stream of a request that has ended can be read again."""
+
+_RESPONSE_ID = re.compile(r"resp_([0-9a-f]{32})")
+_WHAT = "this response"
+
+
+async def find_response(
+    master: Running, response_id: str, tenant: UUID, param: str | None = None
+) -> tuple[StoredRequest, Ending | None]:
+    """A response of this tenant that was not deleted, and how it ended. Raises 404."""
+    named = _RESPONSE_ID.fullmatch(response_id)
+    if named is None:
+        raise errors.not_found(_WHAT, param)
+    with outages.answered():
+        async with master.engine.connect() as connection:
+            stored = await requests.find(connection, UUID(named[1]), tenant)
+            if stored is None or stored.question.get("hidden"):
+                raise errors.not_found(_WHAT, param)
+            return stored, await _ending(connection, stored)
+
+
+async def _ending(connection: AsyncConnection, stored: StoredRequest) -> Ending | None:
+    return await ending.load(connection, stored.id) if stored.finished_at else None
+
+
+async def conversation(
+    master: Running, response_id: str, tenant: UUID
+) -> tuple[UUID, list[Message]]:
+    """A response that is to be gone on from, and what was said until then.
+
+    Its instructions are not handed on: new ones take their place. Raises 404, or 400 without an
+    answer.
+    """
+    param = "previous_response_id"
+    stored, how = await find_response(master, response_id, tenant, param)
+    if how is None or how.state is not RequestState.COMPLETED:
+        words = f"there is no answer to go on from: it is {stored.state}"
+        raise errors.invalid_value(words, param)
+    said: list[Message] = list(stored.question["messages"])
+    if (stored.question.get("response") or {}).get("instructions"):
+        said = said[1:]
+    answer: Message = {"role": "assistant", "content": how.answer or ""}
+    if how.tool_calls:
+        answer = {**answer, "content": how.answer or None, "tool_calls": list(how.tool_calls)}
+    return stored.id, [*said, answer]
+
+
+async def join(master: Running, stored: StoredRequest) -> Live:
+    """Follow a stored request. Raises 410 when it ended too long ago, 503 while draining."""
+    oldest = datetime.now(UTC) - timedelta(seconds=REPLAY_SECONDS)
+    if stored.finished_at is not None and stored.finished_at < oldest:
+        raise errors.stream_expired()
+    if master.draining:
+        raise errors.server_draining()
+    with outages.answered():
+        live = await master.streams.join(stored.id)
+    if live is None:
+        raise errors.not_found("this request")
+    return live

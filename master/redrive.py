@@ -1,0 +1,92 @@
+"""Doing a failed request again.
+
+Terminal states never change, so this makes a new request out of the old one: same owner, question
+and plan. It remembers where it came from, and of one request there is only one such.
+"""
+
+import secrets
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from pydantic_core import to_json
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import dead, requests
+from db.dead import Original
+from master.planning.plan import Plan, StepKind
+from master.submit import new_subtasks
+from queue_schemas.states import REQUEST_TERMINAL, RequestState
+
+BACKGROUND_PRIORITY = 1
+"""Nobody waits at a stream for it."""
+
+
+@dataclass(frozen=True)
+class Redriven:
+    """The request that does another one again."""
+
+    id: UUID
+    fresh: bool
+    """False: it had been made before."""
+
+
+class NotRedrivable(Exception):
+    """The request is not to be done again; the message says why."""
+
+
+async def redrive(
+    connection: AsyncConnection, request: UUID, *, model: str | None = None
+) -> Redriven:
+    """Do a request again, on `model` where it had no answer. Doing so twice changes nothing.
+
+    Raises NotRedrivable.
+    """
+    original = await dead.lock_original(connection, request)
+    if original is None:
+        raise NotRedrivable(f"there is no request {request}")
+    if found := await dead.redriven_as(connection, request):
+        return Redriven(found, fresh=False)
+    if original.state not in REQUEST_TERMINAL:
+        raise NotRedrivable(f"request {request} is still {original.state}")
+    if original.state is RequestState.CANCELLED:
+        raise NotRedrivable(f"request {request} was cancelled by its client")
+    unanswered = await dead.unanswered(connection, request)
+    plan = _plan(Plan.model_validate(original.plan), unanswered, model)
+    again = uuid4()
+    row = _row(original, again, plan, model)
+    await requests.add(connection, row, new_subtasks({uuid4(): step for step in plan.steps}))
+    return Redriven(again, fresh=True)
+
+
+def _plan(plan: Plan, unanswered: set[str], model: str | None) -> Plan:
+    """The steps to do: all but a plan step that has been expanded into them."""
+    steps = [step for step in plan.steps if step.kind is not StepKind.PLAN] or list(plan.steps)
+    if model is not None:
+        steps = [
+            step.model_copy(update={"model": model}) if step.key in unanswered else step
+            for step in steps
+        ]
+    return plan.model_copy(update={"steps": tuple(steps)})
+
+
+def _row(original: Original, again: UUID, plan: Plan, model: str | None) -> requests.NewRequest:
+    only = plan.steps[0].model if len(plan.steps) == 1 else None
+    # A client that named a model asked for that one; now the operator does.
+    named = original.model in {step["model"] for step in original.plan["steps"]}
+    asked = only if model is not None and named and only is not None else original.model
+    seed = original.question["parameters"].get("seed")
+    return requests.NewRequest(
+        id=again,
+        tenant=original.tenant,
+        end_user=original.end_user,
+        model=asked,
+        question=to_json({**original.question, "model": asked}).decode(),
+        plan=plan.model_dump_json(),
+        seed=seed if isinstance(seed, int) else secrets.randbelow(2**31),
+        reply_to=None,
+        deadline_seconds=original.deadline_seconds,
+        priority=max(original.priority, BACKGROUND_PRIORITY),
+        background=True,
+        previous=original.previous,
+        redriven_from=original.id,
+    )
