@@ -27,10 +27,14 @@ class Counts:
 
 _COUNTS = text("""
     WITH open AS (
-        SELECT model, count(*) FILTER (WHERE state = 'ready') AS ready,
-               count(*) FILTER (WHERE state = 'queued') AS queued,
-               count(*) FILTER (WHERE state = 'running') AS running
-          FROM millrace.subtasks WHERE finished_at IS NULL GROUP BY model
+        SELECT s.model,
+               count(*) FILTER (WHERE s.state = 'ready'
+                                   OR (s.state = 'queued' AND o.id IS NOT NULL)) AS ready,
+               count(*) FILTER (WHERE s.state = 'queued' AND o.id IS NULL) AS queued,
+               count(*) FILTER (WHERE s.state = 'running') AS running
+          FROM millrace.subtasks s
+          LEFT JOIN millrace.outbox o ON o.subtask_id = s.id AND o.attempt = s.attempt
+         WHERE s.finished_at IS NULL GROUP BY s.model
     ), unpublished AS (
         SELECT model, count(*) FILTER (WHERE available_at <= now()) AS due,
                count(*) FILTER (WHERE available_at > now()) AS held
@@ -48,10 +52,11 @@ async def counts(connection: AsyncConnection) -> dict[str, Counts]:
 
 
 _QUEUED = text("""
-    SELECT id, attempt FROM millrace.subtasks
-     WHERE model = :model AND state = 'queued' AND finished_at IS NULL
-       AND queued_at < now() - make_interval(secs => :age)
-     ORDER BY queued_at, id
+    SELECT s.id, s.attempt FROM millrace.subtasks s
+     WHERE s.model = :model AND s.state = 'queued' AND s.finished_at IS NULL
+       AND s.queued_at < now() - make_interval(secs => :age) AND NOT EXISTS (
+           SELECT 1 FROM millrace.outbox o WHERE o.subtask_id = s.id AND o.attempt = s.attempt)
+     ORDER BY s.queued_at, s.id
 """)
 
 

@@ -69,15 +69,19 @@ class ModelLoad:
     """Engine time of an answer, on average of the last minutes."""
 
 
+# What the broker lost is queued and in the outbox again. It takes no place on the queue; counted
+# as if it did, it would fill the window and never be published.
 _LOADS = text("""
     WITH waiting AS (
         SELECT model, count(*) AS number FROM millrace.outbox
          WHERE available_at <= now() GROUP BY model
     )
-    SELECT s.model, count(*) FILTER (WHERE s.state = 'ready'),
-           count(*) FILTER (WHERE s.state = 'queued'), count(*) FILTER (WHERE s.state = 'running'),
-           coalesce(max(w.number), 0)
+    SELECT s.model,
+           count(*) FILTER (WHERE s.state = 'ready' OR (s.state = 'queued' AND o.id IS NOT NULL)),
+           count(*) FILTER (WHERE s.state = 'queued' AND o.id IS NULL),
+           count(*) FILTER (WHERE s.state = 'running'), coalesce(max(w.number), 0)
       FROM millrace.subtasks s LEFT JOIN waiting w ON w.model = s.model
+      LEFT JOIN millrace.outbox o ON o.subtask_id = s.id AND o.attempt = s.attempt
      WHERE s.finished_at IS NULL GROUP BY s.model
 """)
 # Ten minutes and at least a few tokens: one lucky answer of two words is no rate.

@@ -61,6 +61,8 @@ class PartStream:
             return Verdict.GAP
         known = self.text[chunk.offset : chunk.offset + len(chunk.text)]
         if not chunk.text.startswith(known):
+            # What else it says would fit at its offset, but not to the text before it.
+            self.execution = None
             return Verdict.DIVERGED
         fresh = chunk.text[len(known) :]
         self.text += fresh

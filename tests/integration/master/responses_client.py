@@ -1,6 +1,7 @@
 """A client of `/v1/responses` that keeps every event, and can go on after any of them."""
 
 import contextlib
+import itertools
 import json
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
@@ -66,7 +67,7 @@ class Events:
     def rising(self) -> bool:
         """The numbers only ever rise."""
         numbers = [event["sequence_number"] for event in self.events]
-        return all(a < b for a, b in zip(numbers, numbers[1:], strict=False))
+        return all(a < b for a, b in itertools.pairwise(numbers))
 
 
 Stop = Callable[[Events], bool]

@@ -65,6 +65,16 @@ def test_a_redelivery_that_contradicts_shown_text_has_diverged() -> None:
     assert part.text == "The mill"
 
 
+def test_an_execution_that_has_diverged_is_not_listened_to_any_more() -> None:
+    part = PartStream()
+    part.take(chunk("The mill", 0))
+    part.shown = 8
+    assert part.take(chunk("A wheel!", 0, SECOND, delivery=1)) is Verdict.DIVERGED
+    assert part.take(chunk(" turns", 8, SECOND, delivery=1)) is Verdict.STALE
+    assert part.take(chunk(" grinds", 8, uuid4(), attempt=2)) is Verdict.NEWS
+    assert part.text == "The mill grinds"
+
+
 def test_a_redelivery_may_differ_where_nothing_was_shown() -> None:
     part = PartStream()
     part.take(chunk("The mill", 0))
