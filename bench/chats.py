@@ -32,7 +32,7 @@ def first_token(mill: Millrace, proxy: LiteLLM, effort: Effort) -> Findings:
             added[name].append(1000 * (statistics.median(firsts) - engine))
         added["engine"][-1] = 1000 * engine
     ours, theirs = tuple(added["millrace"]), tuple(added["litellm"])
-    title = "added to first token, 1 client"
+    title = "added to first token"
     return Findings(
         (
             Row("1", title, "ms p50", ours, judged=ours, limit=Limit(8, at_least=False)),
@@ -77,7 +77,7 @@ def throughput(mill: Millrace, proxies: Mapping[str, LiteLLM], effort: Effort) -
         for _ in range(effort.rounds):
             for system in (ours, *peers.values()):
                 system.measure(clients)
-        row = f"chat, {clients}"
+        row = f"chat {clients}"
         costs.append(cost(row, "Millrace", ours.spent))
         costs += [cost(row, name, peer.spent) for name, peer in peers.items()]
         rows += [
@@ -100,5 +100,5 @@ def _ceilings(mill: Millrace, effort: Effort) -> tuple[str, ...]:
     """What the load generator and the engine do without anybody between them."""
     engine = mill.servers.engine_target(SCRIPT, CHUNKS)
     found = [(n, run(Order((engine,), n, 4000 // n)).per_second) for n in effort.chat_clients]
-    rates = ", ".join(f"{rate:.0f} chats/s with {clients}" for clients, rate in found)
-    return (f"load generator on the engine alone: {rates} clients",)
+    rates = ", ".join(f"{rate:.0f}/s with {clients} clients" for clients, rate in found)
+    return (f"load generator on the engine alone: {rates}",)

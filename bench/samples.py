@@ -79,7 +79,7 @@ def middle(numbers: Sequence[float]) -> str:
 
 def spread(numbers: Sequence[float]) -> str:
     """The lowest and the highest for a person."""
-    return f"{_short(min(numbers))} to {_short(max(numbers))}"
+    return f"{_short(min(numbers))}\u2013{_short(max(numbers))}"
 
 
 def _short(number: float) -> str:

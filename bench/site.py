@@ -29,7 +29,7 @@ from bench.processes import (
     start,
     wait_for,
 )
-from tests.servers import LocalRabbit, create_database, drop_database, free_port, postgres
+from tests.servers import LocalRabbit, create_database, free_port, postgres
 
 PEERS: Path = REPOSITORY / ".venv" / "bench" / "bin"
 MODEL = "mill"
@@ -143,8 +143,6 @@ def millrace(
     finally:
         for process in reversed(started):
             process.stop()
-        servers.rabbit.delete_vhost(name)
-        drop_database(servers.postgres_url, database)
 
 
 def _start(

@@ -21,7 +21,7 @@ from bench.load import Order, Target, run
 from bench.processes import Started, start
 from bench.samples import Cost, Findings, Limit, Row, cost, ratios
 from bench.site import PEERS, Meter, Millrace, Servers
-from tests.servers import create_database, drop_database
+from tests.servers import create_database
 
 MODEL = {"provider": "scripted", "slots": 64, "options": {"text": WORD}}
 PARTS = 8
@@ -75,7 +75,7 @@ def subtasks(servers: Servers, mill: Millrace, effort: Effort) -> Findings:
     expected = 2 * effort.rounds * effort.subtasks
     stored = _stored(mill) - before
     assert stored == expected, f"{stored} results are in the database instead of {expected}"
-    peers = {"Celery, rpc": messages} | ({"Celery, table": table} if by_table else {})
+    peers = {"Celery rpc": messages} | ({"Celery table": table} if by_table else {})
     ours = {"subtasks, 1 a request": ones, "subtasks, 8 a request": eights}
     return Findings(
         tuple(
@@ -87,7 +87,7 @@ def subtasks(servers: Servers, mill: Millrace, effort: Effort) -> Findings:
             for peer, their in peers.items()
             for title, our in ours.items()
         ),
-        _costs({"Millrace, 1": ones, "Millrace, 8": eights, **peers}),
+        _costs({"Millrace 1": ones, "Millrace 8": eights, **peers}),
         (f"all {stored} of Millrace's results were found in its database",),
     )
 
@@ -178,5 +178,3 @@ def celery(servers: Servers, results: str) -> Generator[CeleryWorker]:
         yield CeleryWorker(servers, process, environment)
     finally:
         process.stop()
-        servers.rabbit.delete_vhost(name)
-        drop_database(servers.postgres_url, database)

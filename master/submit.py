@@ -75,6 +75,10 @@ class Terms:
     """The request whose conversation it goes on."""
     note: Mapping[str, JsonValue] | None = None
     """What its API needs to show it again; stored with the question, as `response`."""
+    idempotency_key: str | None = None
+    """The client's own name for it; a second request of that name is refused by the database."""
+    body_digest: bytes | None = None
+    """What the name stands for."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,8 @@ def _row(
         priority=0 if terms.followed else _BACKGROUND,
         background=terms.background,
         previous=terms.previous,
+        idempotency_key=terms.idempotency_key,
+        body_digest=terms.body_digest,
     )
 
 

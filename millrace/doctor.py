@@ -28,6 +28,9 @@ CHECK_SECONDS = 3.0
 OLDEST_POSTGRES = 15
 OLDEST_RABBITMQ = (3, 10)
 OLDEST_PYTHON = (3, 11)
+QUEUES_HAVE_TIMEOUTS = (3, 12)
+"""From this RabbitMQ on `x-consumer-timeout` counts; before, there is one for the whole node."""
+USUAL_CONSUMER_TIMEOUT = 1800
 
 
 class Verdict(StrEnum):
@@ -191,17 +194,39 @@ async def _rabbitmq(around: Surroundings) -> list[Finding]:
         properties = (
             connection.transport.connection.server_properties if connection.transport else {}
         )
-        broker = _broker(str(properties.get("version", "")), url)
-        return [broker, await _queues(connection, _wanted_queues(around.models))]
+        version = str(properties.get("version", ""))
+        queues = await _queues(connection, _wanted_queues(around.models))
+        return [_broker(version, url), queues, *_consumer_timeout(version, around.models)]
 
 
 def _broker(version: str, url: str) -> Finding:
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if numbers < OLDEST_RABBITMQ:
+    if _numbers(version) < OLDEST_RABBITMQ:
         wanted = ".".join(map(str, OLDEST_RABBITMQ))
         remedy = f"Use RabbitMQ {wanted} or newer."
         return Finding("RabbitMQ", Verdict.FAIL, f"{version} at {place(url)}", remedy)
     return Finding("RabbitMQ", Verdict.OK, f"{version} at {place(url)}")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+
+
+def _consumer_timeout(version: str, models: Path) -> list[Finding]:
+    """A message held longer than this is taken from its worker in the middle of the work."""
+    registry = _registry(models)
+    if registry is None:
+        return []
+    name = "Consumer timeout"
+    slowest = max(registry.chat_models(), key=lambda model: model.timeout_seconds)
+    longest = f"{slowest.name} may take {slowest.timeout_seconds:g} s"
+    ours = topology.CONSUMER_TIMEOUT_SECONDS
+    if _numbers(version) >= QUEUES_HAVE_TIMEOUTS:
+        return [Finding(name, Verdict.OK, f"each queue's own, {ours} s; {longest}")]
+    unknown = f"of the node and unknown from here, usually {USUAL_CONSUMER_TIMEOUT} s; {longest}"
+    if slowest.timeout_seconds < USUAL_CONSUMER_TIMEOUT:
+        return [Finding(name, Verdict.OK, unknown)]
+    remedy = f"Set `consumer_timeout = {ours * 1000}` in rabbitmq.conf."
+    return [Finding(name, Verdict.WARN, unknown, remedy)]
 
 
 def _wanted_queues(models: Path) -> list[Queue]:

@@ -12,18 +12,18 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from master import metrics
 from master.api import errors, openai_shapes, sse
-from master.api.accepting import accept
 from master.api.auth import asker
 from master.api.bodies import STRICT_HEADER, WARNING_HEADER, ChatBody, parse_chat
 from master.api.documents import CHAT_RESPONSES, chat_body
 from master.api.following import error_of, wait
+from master.api.repeating import accept_once, identity_of
 from master.api.state import ring, running
 from master.api.strict_json import read_json
 from master.ending import Ending
 from master.live import Idle, Interrupted, Item, Live, Reasoning, Status, Text
 from master.planning.question import Question
 from master.running import Running
-from master.submit import Accepted, Asker
+from master.submit import Accepted
 from queue_schemas.states import RequestState
 
 log = structlog.get_logger(__name__)
@@ -45,13 +45,14 @@ async def chat_completions(request: Request) -> Response:
     """OpenAI's chat completions. `model` is a model or a strategy such as `millrace/split`."""
     master = running(request)
     key = await ring(request).tenant_of(request.headers, time.monotonic())
-    body = parse_chat(
-        await read_json(request), strict=request.headers.get(STRICT_HEADER) in {"1", "true"}
-    )
+    raw = await read_json(request)
+    body = parse_chat(raw, strict=request.headers.get(STRICT_HEADER) in {"1", "true"})
+    identity = identity_of(request.headers, body.metadata, raw)
     if master.draining:
         raise errors.server_draining()
-    accepted = await _submit(master, body, asker(key, request.headers, body.user), request.headers)
-    live = master.streams.open(accepted.request, accepted.plan, dict(accepted.subtasks))
+    who = asker(key, request.headers, body.user)
+    question = _question(body, request.headers)
+    accepted, live = await accept_once(master, question, who, identity)
     headers = {ID_HEADER: str(accepted.request)}
     if body.warnings:
         headers[WARNING_HEADER] = "; ".join(body.warnings)
@@ -63,15 +64,14 @@ async def chat_completions(request: Request) -> Response:
     return await _whole(request, master, accepted, live, body, headers)
 
 
-async def _submit(master: Running, body: ChatBody, who: Asker, headers: Headers) -> Accepted:
-    question = Question(
+def _question(body: ChatBody, headers: Headers) -> Question:
+    return Question(
         model=body.model,
         messages=body.messages,
         parameters=body.parameters,
         stream=body.stream,
         task=headers.get(TASK_HEADER) or None,
     )
-    return await accept(master, question, who)
 
 
 def _is_open_webui(headers: Headers) -> bool:

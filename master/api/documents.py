@@ -36,6 +36,7 @@ _WORDS = {
     410: "It ended too long ago to be streamed again",
     413: "The body is too large",
     415: "Not JSON",
+    422: "This Idempotency-Key was used with another body",
     429: "Too much waits already",
     499: "The client left",
     502: "The engine failed",

@@ -44,6 +44,8 @@ class Subject:
     created_at: int = field(default_factory=lambda: int(time.time()))
     asked: Mapping[str, JsonValue] = field(default_factory=dict)
     """Fields of its question that are shown again: instructions, tools, metadata, ..."""
+    ended_at: int | None = None
+    """When it is known already; otherwise it ends now."""
 
 
 def subject_of(stored: StoredRequest) -> Subject:
@@ -54,16 +56,17 @@ def subject_of(stored: StoredRequest) -> Subject:
         background=stored.background,
         created_at=int(stored.created_at.timestamp()),
         asked=stored.question.get("response") or {},
+        ended_at=int(stored.finished_at.timestamp()) if stored.finished_at else None,
     )
 
 
 def stored_response(stored: StoredRequest, ending: Ending | None) -> _Object:
     """The response of a stored request as it is now."""
     subject = subject_of(stored)
-    if ending is None or stored.finished_at is None:
+    if ending is None:
         waiting = stored.state is RequestState.ACCEPTED
         return response(subject, "queued" if waiting else "in_progress")
-    return ended_response(subject, ending, int(stored.finished_at.timestamp()))
+    return ended_response(subject, ending)
 
 
 def response(subject: Subject, status: str, **more: Any) -> _Object:
@@ -98,9 +101,10 @@ def response(subject: Subject, status: str, **more: Any) -> _Object:
     }
 
 
-def ended_response(subject: Subject, ending: Ending, at: int) -> _Object:
+def ended_response(subject: Subject, ending: Ending) -> _Object:
     """The response of a request that has its terminal state."""
     status = _status(ending)
+    at = int(time.time()) if subject.ended_at is None else subject.ended_at
     reason = _INCOMPLETE.get(ending.finish_reason or "") if status == "incomplete" else None
     return response(
         subject,
@@ -309,7 +313,7 @@ class Events:
         )
 
     def _terminal(self, number: int, ending: Ending) -> bytes:
-        seen = ended_response(self._subject, ending, int(time.time()))
+        seen = ended_response(self._subject, ending)
         event = _ENDINGS.get(seen["status"], "response.failed")
         return _frame(event, number, {"response": seen})
 

@@ -222,8 +222,7 @@ async def _whole(
         how = await wait(master, request, live, headers)
     finally:
         master.leave(live, accepted.tenant)
-    done = response_shapes.ended_response(subject, how, int(time.time()))
-    return JSONResponse(done, headers=headers)
+    return JSONResponse(response_shapes.ended_response(subject, how), headers=headers)
 
 
 def _streaming(frames: AsyncGenerator[bytes, None], headers: dict[str, str]) -> Response:

@@ -33,13 +33,18 @@ def dead_table(dead: Sequence[DeadSubtask], broker: Mapping[str, int | None]) ->
     for subtask in dead:
         age = f"{seconds((now - subtask.died_at).total_seconds())} ago"
         cells = (_short(subtask.id), age, subtask.model, subtask.tenant, _why(subtask))
-        table.add_row(*(Text(cell) for cell in cells), style="dim" if _settled(subtask) else "")
+        table.add_row(*(_plain(c) for c in cells), style="dim" if _settled(subtask) else "")
     return Group(table, Text(plural(len(dead), "dead subtask")), *lines)
 
 
 def _broker(queues: Mapping[str, int | None]) -> Text:
     parts = [f"{name}: {'missing' if n is None else count(n)}" for name, n in queues.items()]
     return Text("Messages put aside at the broker · " + " · ".join(parts), "dim")
+
+
+def _plain(text: str) -> Text:
+    """Names come from clients, and may contain anything."""
+    return Text(one_line(text))
 
 
 def _short(id_: object) -> str:
@@ -66,7 +71,7 @@ def dead_page(subtask: DeadSubtask, ledger: Sequence[Mapping[str, Any]]) -> Rend
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in _facts(subtask):
-        grid.add_row(name, Text(value))
+        grid.add_row(name, Text("\n").join([_plain(line) for line in value.split("\n")]))
     return Group(grid, *_attempts(subtask, ledger))
 
 
@@ -108,7 +113,7 @@ def _attempts(subtask: DeadSubtask, ledger: Sequence[Mapping[str, Any]]) -> list
         said = (line["error"] or {}).get("message", "")
         outcome = one_line(f"{line['outcome']}: {said}" if said else str(line["outcome"]))
         cells = (str(line["attempt"]), str(line["model"]), str(line["worker"]), outcome)
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*(_plain(cell) for cell in cells))
     missing = subtask.attempt - len({line["attempt"] for line in ledger})
     silent = [Text(f"{plural(missing, 'attempt')} left no report.", "dim")] if missing > 0 else []
     return [table, *silent]
@@ -123,7 +128,7 @@ def messages_page(
     parts: list[RenderableType] = []
     for number, message in enumerate(messages, start=1):
         came = f" from {message['queue']}" if message["queue"] else ""
-        parts.append(Text(f"{number}.{came}: {message['reason']}"))
+        parts.append(_plain(f"{number}.{came}: {message['reason']}"))
         parts.append(Text(f"   {message['begins']}", "dim", overflow="ellipsis", no_wrap=True))
     parts.append(Text(f"{queue}: {plural(waiting, 'message')}, {len(messages)} shown, none taken."))
     return Group(*parts)

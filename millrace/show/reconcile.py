@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from master.reconcile import Finding, Look, ModelState
+from millrace.problems import one_line
 from millrace.show.numbers import NONE, count, plural
 
 _IDS_SHOWN = 3
@@ -59,7 +60,7 @@ def _findings(findings: Sequence[Finding], after: Look | None) -> Table:
             Text(count(finding.count)),
             Text(finding.kind),
             Text(finding.model or ""),
-            Text(_which(finding)),
+            Text(one_line(_which(finding))),
         )
     return table
 

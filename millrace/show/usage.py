@@ -9,7 +9,8 @@ from rich.text import Text
 
 from db.usage import By
 from millrace.bill_lines import Line, total
-from millrace.show.numbers import cost, count, seconds
+from millrace.problems import one_line
+from millrace.show.numbers import NONE, cost, count, seconds
 
 _FIRST = {By.TENANT: "Tenant", By.MODEL: "Model", By.USER: "User", By.DAY: "Day (UTC)"}
 
@@ -33,7 +34,7 @@ def usage_table(lines: Sequence[Line], by: By, span: str, currency: str) -> Rend
 def _cells(line: Line) -> list[Text]:
     lost = line.not_counted
     cells = [
-        line.key or "-",
+        one_line(line.key) or NONE,
         count(line.counted.prompt_tokens),
         count(line.counted.completion_tokens),
         seconds(float(line.counted.engine_seconds)),

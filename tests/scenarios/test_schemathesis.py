@@ -105,6 +105,8 @@ async def test_the_document_has_no_answer_that_never_comes(make_stack: MakeStack
             assert "422" not in operation["responses"], path
             assert bool(operation.get("security")) == path.startswith("/v1/"), path
             for status, response in operation["responses"].items():
+                if status == "204":
+                    continue
                 assert response["content"], (path, status)
                 if status >= "400" and path != "/ready":
                     envelope = response["content"]["application/json"]["schema"]

@@ -178,3 +178,23 @@ def test_a_broken_registry_is_a_finding_and_the_rest_is_checked(tmp_path: Any) -
     assert found["Models"]["verdict"] == "fail"
     assert "m.yaml:1: models: must be a list" in found["Models"]["text"]
     assert found["Python"]["verdict"] == "ok"
+
+
+def test_a_model_that_may_outlast_the_brokers_patience_is_a_warning(
+    rabbitmq_url: str, tmp_path: Any
+) -> None:
+    file = tmp_path / "m.yaml"
+    verdicts = []
+    for timeout in (600, 3000):
+        model = f"{{name: slow, provider: scripted, timeout_seconds: {timeout}}}"
+        file.write_text(f"models:\n- {model}\n")
+        code, found = findings(RABBITMQ_URL=rabbitmq_url, MILLRACE_MODELS=str(file))
+        assert code == 0
+        patience = found["Consumer timeout"]
+        assert f"slow may take {timeout} s" in patience["text"]
+        verdicts.append(patience["verdict"])
+    version = found["RabbitMQ"]["text"].split(" ")[0]
+    node_wide = tuple(int(n) for n in version.split(".")[:2]) < (3, 12)
+    assert verdicts == ["ok", "warn" if node_wide else "ok"]
+    if node_wide:
+        assert patience["remedy"] == "Set `consumer_timeout = 4200000` in rabbitmq.conf."

@@ -223,7 +223,7 @@ async def installations(
 ) -> AsyncGenerator[list[Mill], None]:
     """Masters on one broker and one database, and one worker for each model."""
     registry = Registry.model_validate({"models": list(models), "roles": dict(roles or {})})
-    given = QUICK | settings | {"DATABASE_URL": SecretStr(database_url)}
+    given = {**QUICK, **settings, "DATABASE_URL": SecretStr(database_url)}
     key = await make_key(database_url, "acme", "tests")
     broker = MemoryBroker()
     async with contextlib.AsyncExitStack() as stack:

@@ -16,7 +16,7 @@ Event = dict[str, str]
 def parse(body: str) -> list[Event]:
     """The events of a stream, by field; comments are left out."""
     blocks = [block for block in body.split("\n\n") if block and not block.startswith(":")]
-    return [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks]  # type: ignore[misc]
+    return [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks]
 
 
 def text_of(events: list[Event]) -> str:

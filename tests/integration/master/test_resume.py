@@ -293,3 +293,41 @@ async def test_a_number_that_is_none_is_refused(make_mills: MakeMills, number: s
         answer = await one.http.get(path, params=query)
         assert answer.status_code == 400, answer.text
         assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("cancelled", [True, False], ids=["cancelled", "completed"])
+async def test_a_stream_ends_although_nobody_can_reach_its_replica(
+    make_mills: MakeMills, cancelled: bool
+) -> None:
+    one, other = await make_mills(PACED)
+    got = Events()
+    reading = asyncio.create_task(create(one, got, background=True))
+
+    async def begun() -> bool:
+        return "word3" in got.text
+
+    await until(begun, 5)
+    del one.broker.queues[one.running.streams.queue.name]  # with what was in it
+    if cancelled:
+        await other.http.post(f"/v1/responses/{got.id}/cancel")
+    async with asyncio.timeout(8):
+        await reading
+    assert got.rising()
+    if cancelled:
+        assert got.last["status"] == "cancelled"
+        assert WORDS.startswith(got.text)
+    else:
+        assert got.text == WORDS
+
+
+async def test_a_worker_that_is_lost_after_the_take_over_costs_no_text(
+    make_mills: MakeMills,
+) -> None:
+    one, other = await make_mills(PACED)
+    got = Events()
+    await create(one, got, after("word5 "), background=True)
+    await resume(other, got, after("word12 "))
+    await one.worker_buses["mill"].break_connection()
+    await resume(other, got)
+    await agrees(one, got)
+    assert got.text == WORDS
