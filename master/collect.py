@@ -195,6 +195,7 @@ class Collector:
         for result in results:
             if model := applied.models.get(result.subtask):
                 metrics.count_result(model, result, result.execution in applied.counted)
+                self._view.count_published(model, -1)
         self._streams.take_results(counted)
         await tell(applied, self._bus, self._streams, self._dispatcher, self._key)
 

@@ -6,8 +6,8 @@ the broker's confirm, so a crash anywhere leaves a duplicate at worst, never a l
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
@@ -36,16 +36,6 @@ _LONGEST_POSTPONE_SECONDS = 5.0
 _AT_ONCE = 256
 
 
-@dataclass(frozen=True)
-class Unsendable:
-    """An attempt that can never be published, with the reason."""
-
-    request: UUID
-    subtask: UUID
-    attempt: int
-    reason: str
-
-
 class Dispatcher:
     """Publishes ready subtasks of this replica's requests and of the common outbox."""
 
@@ -69,24 +59,26 @@ class Dispatcher:
         """The outbox has something new; do not wait for the next look."""
         self._due.set()
 
-    def has_room(self, models: Iterable[str]) -> bool:
-        """Whether all these subtasks may be published at once, before anything that waits."""
-        wanted: dict[str, int] = {}
-        for name in models:
-            wanted[name] = wanted.get(name, 0) + 1
+    def reserve(self, models: Iterable[str]) -> bool:
+        """Whether all these subtasks may be published at once, before anything that waits.
+
+        If so, their places are taken; if not, they wait in the outbox.
+        """
+        wanted = Counter(models)
         registry = self._view.registry()
         for name, number in wanted.items():
             model = registry.get(name)
-            load = self._view.loads.get(name)
-            waiting = load is not None and load.waiting > 0
-            if model is None or waiting or self._view.room(model) < number:
+            if model is None or self._view.waiting.get(name) or self._view.room(model) < number:
+                for waits in wanted:
+                    self._view.waiting[waits] = self._view.waiting.get(waits, 0) + wanted[waits]
                 return False
+        for name, number in wanted.items():
+            self._view.count_published(name, number)
         return True
 
     def publish_soon(self, calls: Iterable[SubtaskRequest]) -> None:
         """Publish without making the caller wait; failures leave the row in the outbox."""
         for call in calls:
-            self._view.count_published(call.model)
             task = asyncio.create_task(self._publish(call, tries=1))
             self._publishing.add(task)
             task.add_done_callback(self._publishing.discard)
@@ -117,8 +109,11 @@ class Dispatcher:
     async def _release(self) -> bool:
         """Publish one batch of each model; True when more may be waiting."""
         async with self._engine.begin() as connection:
-            waiting = await outbox.due_by_model(connection)
+            waiting = dict(await outbox.due_by_model(connection))
             taken = await self._take(connection, waiting) if waiting else []
+            left = Counter(waiting)
+            left.subtract(due.model for due in taken)
+            self._view.waiting = {name: number for name, number in left.items() if number > 0}
             stored = await requests.load(connection, list({due.request for due in taken}))
             calls = [
                 (due, await _call(connection, stored[due.request], due, self._view))
@@ -155,6 +150,7 @@ class Dispatcher:
             await self._bus.publish(queue.name, body, headers, correlation_id=str(call.subtask))
         except BusError as error:
             log.warning("dispatch.unpublished", subtask=str(call.subtask), error=str(error))
+            self._view.count_published(call.model, -1)
             if isinstance(error, Unroutable):
                 await self._declare(queue)
             await self._postpone(call.subtask, call.attempt, tries, str(error))

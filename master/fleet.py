@@ -44,7 +44,9 @@ class FleetView:
     unpublishable_seconds: float = 0.0
     """How long the broker has been refusing the oldest message."""
     published: dict[str, int] = field(default_factory=dict)
-    """Published since the last look, by model: the look's count does not have them yet."""
+    """Put on a model's queue since the last look, less what has come back since."""
+    waiting: dict[str, int] = field(default_factory=dict)
+    """Outbox rows that are due, by model; kept up between two looks."""
     retries: RetryBudget = field(default_factory=dict)
     """What each model may still retry at once."""
 
@@ -78,13 +80,13 @@ class FleetView:
         not behind somebody's hundred.
         """
         load = self.loads.get(model.name, ModelLoad())
-        depth = load.queued + self.published.get(model.name, 0)
+        depth = max(0, load.queued + self.published.get(model.name, 0))
         return max(0, self.window * model.max_workers * model.slots - depth)
 
     def backlog(self, model: str) -> int:
         """Subtasks of a model that wait, published or not."""
         load = self.loads.get(model, ModelLoad())
-        return load.ready + load.queued + self.published.get(model, 0)
+        return max(0, load.ready + load.queued + self.published.get(model, 0))
 
     def expected_wait_seconds(self, model: Model) -> float | None:
         """Until a newcomer to the model starts; None while nothing was measured."""
@@ -102,6 +104,7 @@ class FleetView:
         try:
             async with engine.connect() as connection:
                 self.loads = await workers.loads(connection)
+                self.waiting = {name: load.waiting for name, load in self.loads.items()}
                 self.workers = await workers.live(connection, worker_seconds)
                 self.unpublishable_seconds = await workers.unpublishable_seconds(connection)
         except BaseException:

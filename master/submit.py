@@ -106,7 +106,7 @@ async def submit(
     _admit(to, plan)
     request, seed = uuid4(), _seed(question)
     ids = {uuid4(): step for step in plan.steps}
-    at_once = to.dispatcher.has_room(step.model for step in plan.steps if not step.depends_on)
+    at_once = to.dispatcher.reserve(step.model for step in plan.steps if not step.depends_on)
     row = _row(to, question, asker, terms, plan, request, seed)
     # Held rows are published by this replica itself; should it die first, they come due.
     held_seconds = HOLD_SECONDS if at_once else 0.0

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from master import streams
 from tests.integration.master.mill import Mill, a_script, installations
 from tests.integration.master.responses_client import Events, create, replay, resume
 from tests.stack import until
@@ -49,6 +50,10 @@ def after(word: str) -> Callable[[Events], bool]:
     return lambda got: word in got.text
 
 
+def deltas(got: Events) -> int:
+    return sum(event["type"] == "response.output_text.delta" for event in got.events)
+
+
 def request_of(response: str) -> str:
     return response.removeprefix("resp_")
 
@@ -63,12 +68,17 @@ async def agrees(mill: Mill, got: Events) -> dict[str, Any]:
     return record
 
 
-async def test_a_background_stream_goes_on_on_the_other_replica(make_mills: MakeMills) -> None:
+async def test_a_background_stream_goes_on_on_the_other_replica(
+    make_mills: MakeMills, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "_WATCH_SECONDS", 3600)  # which would heal much
     one, other = await make_mills(PACED)
     got = Events()
     await create(one, got, after("word9 "), background=True)
     assert got.text != WORDS
+    had = deltas(got)
     await resume(other, got)
+    assert deltas(got) > had + 5, "the text came with the result, not while it was generated"
     record = await agrees(one, got)
     assert got.text == WORDS
     assert got.types == WHOLE
@@ -110,7 +120,10 @@ async def test_wherever_a_stream_is_cut_its_pieces_are_the_answer(
     await agrees(mills[0], got)
 
 
-async def test_a_request_is_taken_over_before_a_worker_has_it(make_mills: MakeMills) -> None:
+async def test_a_request_is_taken_over_before_a_worker_has_it(
+    make_mills: MakeMills, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "_WATCH_SECONDS", 3600)  # which would heal it too
     one, other = await make_mills(a_script(text=WORDS, tokens_per_second=60, entry={"slots": 1}))
     first, second = Events(), Events()
     await create(one, first, lambda got: bool(got.events), background=True)
@@ -118,6 +131,7 @@ async def test_a_request_is_taken_over_before_a_worker_has_it(make_mills: MakeMi
     # The second waits at the broker in a message that names the first replica.
     await resume(other, second)
     await agrees(one, second)
+    assert deltas(second) > 5, "the text came with the result, not while it was generated"
 
 
 async def test_everything_can_be_read_again_and_from_any_event_on(make_mills: MakeMills) -> None:
@@ -249,7 +263,7 @@ async def test_a_cancel_on_one_replica_ends_the_streams_of_both(make_mills: Make
     one, other = await make_mills(a_script(text=WORDS, tokens=2000, tokens_per_second=60))
     got = Events()
     await create(one, got, after("word3 "), background=True)
-    streams = asyncio.gather(*(replay(mill, got.id) for mill in (one, other, other)))
+    reading = asyncio.gather(*(replay(mill, got.id) for mill in (one, other, other)))
 
     async def followed() -> bool:
         return len(one.running.streams) == len(other.running.streams) == 1
@@ -257,7 +271,7 @@ async def test_a_cancel_on_one_replica_ends_the_streams_of_both(make_mills: Make
     await until(followed, 5)
     cancelled = await one.http.post(f"/v1/responses/{got.id}/cancel")
     assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
-    for stream in await streams:
+    for stream in await reading:
         assert stream.last["status"] == "cancelled"
     await one.idle()
     again = await one.http.post(f"/v1/responses/{got.id}/cancel")
