@@ -55,11 +55,21 @@ def success(model: type[BaseModel], *failing: int) -> dict[int | str, dict[str, 
     return {200: {"model": model, "description": "OK"}, **failures(*failing)}
 
 
+# The schema of one event, which is what those who check a stream hold it against.
+EVENT_STREAM = {
+    "text/event-stream": {
+        "schema": {
+            "type": "object",
+            "properties": {"data": {"type": "string"}},
+            "required": ["data"],
+        }
+    }
+}
 CHAT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "model": ChatCompletion,
         "description": "The answer, or a stream of chunks that ends with `[DONE]`",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": EVENT_STREAM,
     },
     **failures(*sorted(_WORDS.keys() - {410})),
 }
@@ -68,7 +78,7 @@ RESPONSE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "model": ModelResponse,
         "description": "The response, or a stream of its events",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": EVENT_STREAM,
     },
 }
 _REF = "#/components/schemas/{model}"
@@ -77,7 +87,7 @@ _REF = "#/components/schemas/{model}"
 def streamed(model: type[BaseModel], *failing: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that answers with this model, or with a stream."""
     answers = success(model, *failing)
-    answers[200]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+    answers[200]["content"] = EVENT_STREAM
     return answers
 
 

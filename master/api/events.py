@@ -19,7 +19,7 @@ from starlette.responses import Response, StreamingResponse
 from db import requests
 from db.requests import StoredRequest
 from master.api import errors, outages, sse
-from master.api.documents import failures
+from master.api.documents import EVENT_STREAM, failures
 from master.api.requests import identity_of
 from master.api.state import ring, running
 from master.api.stored import join
@@ -36,7 +36,7 @@ _NO_MORE = "The client has the `end` event; a browser then stops asking"
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Events `text`, `status` and one `end`",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": EVENT_STREAM,
     },
     204: {"description": _NO_MORE},
     **failures(400, 401, 404, 410, 503),
