@@ -74,9 +74,3 @@ class PartStream:
         self.text = text if agrees else self.text[: self.shown]
         self.done = True
         return agrees
-
-    def fail(self, reason: str) -> None:
-        """No text will come."""
-        self.text = self.text[: self.shown]
-        self.missing = reason
-        self.done = True

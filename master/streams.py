@@ -65,7 +65,6 @@ class Streams:
         self._live: dict[UUID, Live] = {}
         self._asked: dict[UUID, float] = {}
         self._background: set[asyncio.Task[None]] = set()
-        self._diverged: set[UUID] = set()
         self._refreshing: set[UUID] = set()
 
     def open(
@@ -166,8 +165,7 @@ class Streams:
             verdict = live.take(message)
             if verdict is Verdict.GAP:
                 self._ask_again(live, message)
-            elif verdict is Verdict.DIVERGED and message.execution not in self._diverged:
-                self._diverged.add(message.execution)
+            elif verdict is Verdict.DIVERGED:
                 self._start(self._continue(live, message))
 
     def _learn_plan(self, live: Live) -> None:
@@ -271,7 +269,6 @@ class Streams:
                 execution=chunk.execution,
                 shown=shown,
             )
-        self._diverged.discard(chunk.execution)
         if moved:
             log.info("stream.continued", subtask=str(chunk.subtask), shown=len(shown))
             self._nudge()
