@@ -13,7 +13,7 @@ from bench import chats, report, split, subtasks
 from bench.effort import FULL, QUICK, Effort
 from bench.samples import Findings
 from bench.site import PEERS, Servers, litellm, millrace, servers
-from tests.servers import Unavailable
+from millrace.chaos.machine import Unavailable
 
 _BEGAN = time.monotonic()
 NAMES = ("first-token", "chats", "subtasks", "split")

@@ -29,7 +29,9 @@ from bench.processes import (
     start,
     wait_for,
 )
-from tests.servers import LocalRabbit, create_database, free_port, postgres
+from millrace.chaos.local_rabbitmq import LocalRabbit
+from millrace.chaos.machine import free_port
+from tests.servers import create_database, postgres
 
 PEERS: Path = REPOSITORY / ".venv" / "bench" / "bin"
 MODEL = "mill"

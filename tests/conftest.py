@@ -10,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db import migrate, tenants
 from db.engine import create_engine
+from millrace.chaos.local_rabbitmq import LocalRabbit
+from millrace.chaos.machine import Unavailable
 from tests import servers
 
 
@@ -19,7 +21,7 @@ def postgres_url() -> Iterator[str]:
     try:
         with servers.postgres() as url:
             yield url
-    except servers.Unavailable as error:
+    except Unavailable as error:
         pytest.skip(str(error))
 
 
@@ -37,20 +39,20 @@ def rabbitmq() -> Iterator[servers.Rabbit]:
     try:
         with servers.rabbitmq() as rabbit:
             yield rabbit
-    except servers.Unavailable as error:
+    except Unavailable as error:
         pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
-def local_rabbitmq(rabbitmq: servers.Rabbit) -> Iterator[servers.LocalRabbit]:
+def local_rabbitmq(rabbitmq: servers.Rabbit) -> Iterator[LocalRabbit]:
     """A RabbitMQ node to freeze, kill and restart; whoever does it heals it again."""
-    if isinstance(rabbitmq, servers.LocalRabbit):
+    if isinstance(rabbitmq, LocalRabbit):
         yield rabbitmq
         return
     try:
-        with servers.LocalRabbit(management=True) as local:
+        with LocalRabbit(management=True) as local:
             yield local
-    except servers.Unavailable as error:
+    except Unavailable as error:
         pytest.skip(str(error))
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 
-from tests.doubles.engine import Call, Engine, Json, Reply, Send
+from millrace.chaos.engine import Call, Engine, Json, Reply, Send
 
 
 class OllamaEngine(Engine):

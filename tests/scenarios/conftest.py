@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack import Stack
+from millrace.chaos.stack import Stack
 
 MakeStack = Callable[..., Stack]
 

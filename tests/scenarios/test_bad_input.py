@@ -4,11 +4,11 @@ import asyncio
 from uuid import uuid4
 
 from bus.rabbitmq import connect
+from millrace.chaos.stack import Stack, until
 from queue_schemas import topology
 from queue_schemas.codec import encode
 from queue_schemas.messages import Completed
 from tests.scenarios.conftest import MakeStack
-from tests.stack import Stack, until
 
 MODEL = {"name": "mill", "provider": "scripted", "slots": 4, "options": {"text": "It turns."}}
 KEYS = {"MILLRACE_QUEUE_KEY": "only for tests"}

@@ -13,8 +13,10 @@ import asyncpg
 import httpx2
 import pytest
 
+from millrace.chaos.local_rabbitmq import LocalRabbit
+from millrace.chaos.machine import Unavailable
+from millrace.chaos.stack import Stack, until
 from tests import servers
-from tests.stack import Stack, until
 
 VHOST = "mill"
 WORDS = 12
@@ -36,25 +38,25 @@ QUICK = {
 
 
 @pytest.fixture
-def broker() -> Iterator[servers.LocalRabbit]:
+def broker() -> Iterator[LocalRabbit]:
     """A broker of the test's own: others would not like what happens to it."""
     try:
-        with servers.LocalRabbit() as rabbit:
+        with LocalRabbit() as rabbit:
             rabbit.add_vhost(VHOST)
             yield rabbit
-    except servers.Unavailable as error:
+    except Unavailable as error:
         pytest.skip(str(error))
 
 
 @pytest.fixture
-def stack(tmp_path: Path, migrated_url: str, broker: servers.LocalRabbit) -> Iterator[Stack]:
+def stack(tmp_path: Path, migrated_url: str, broker: LocalRabbit) -> Iterator[Stack]:
     stack = Stack(tmp_path, migrated_url, broker.url(VHOST), {"models": [MODEL]}, dict(QUICK))
     yield stack
     stack.close()
     print(stack.logs())
 
 
-def lose_everything(broker: servers.LocalRabbit) -> None:
+def lose_everything(broker: LocalRabbit) -> None:
     """Power cut and disk failure: the node comes back without a single queue."""
     broker.kill()
     shutil.rmtree(broker._root / "mnesia")
@@ -140,7 +142,7 @@ def reconcile(stack: Stack, *arguments: str) -> tuple[int, dict[str, Any]]:
 
 
 async def test_a_broker_that_lost_its_data_gets_all_work_again_from_the_sweep(
-    stack: Stack, broker: servers.LocalRabbit
+    stack: Stack, broker: LocalRabbit
 ) -> None:
     await stack.start(mill=2)
     load = Load(stack)
@@ -155,7 +157,7 @@ async def test_a_broker_that_lost_its_data_gets_all_work_again_from_the_sweep(
 
 
 async def test_reconcile_mends_at_once_what_the_sweep_would_mend_later(
-    stack: Stack, broker: servers.LocalRabbit
+    stack: Stack, broker: LocalRabbit
 ) -> None:
     stack.settings["MILLRACE_FORGOTTEN_SECONDS"] = "600"
     await stack.start(mill=2)
@@ -182,7 +184,7 @@ async def test_reconcile_mends_at_once_what_the_sweep_would_mend_later(
 
 
 async def test_while_the_broker_is_away_questions_are_taken_and_answered_later(
-    stack: Stack, broker: servers.LocalRabbit
+    stack: Stack, broker: LocalRabbit
 ) -> None:
     await stack.start(mill=2)
     load = Load(stack)

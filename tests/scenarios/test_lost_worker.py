@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from millrace.chaos.stack import until
 from tests.scenarios.conftest import MakeStack
-from tests.stack import until
 
 PARTS = 4
 WORDS = 60

@@ -7,11 +7,11 @@ from typing import Any
 import openai
 import pytest
 
-from tests.doubles.engine import Reply, serve
+from millrace.chaos.engine import Reply, serve
+from millrace.chaos.openai_engine import OpenAIEngine
+from millrace.chaos.stack import Stack
 from tests.doubles.ollama_engine import OllamaEngine
-from tests.doubles.openai_engine import OpenAIEngine
 from tests.scenarios.conftest import MakeStack
-from tests.stack import Stack
 
 TOOL_CALL = {
     "id": "call_1",

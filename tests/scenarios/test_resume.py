@@ -6,9 +6,9 @@ from typing import Any
 import openai
 import pytest
 
+from millrace.chaos.stack import Process, Stack, until
 from tests.integration.master.mill import payload
 from tests.scenarios.conftest import MakeStack
-from tests.stack import Process, Stack, until
 
 WORDS = " ".join(f"word{n}" for n in range(120))
 QUESTION = "\n".join(

@@ -13,8 +13,8 @@ from schemathesis import GenerationMode, checks
 from schemathesis.core.failures import Failure, FailureGroup
 from schemathesis.specs.openapi import checks as openapi
 
+from millrace.chaos.stack import Stack
 from tests.scenarios.conftest import MakeStack
-from tests.stack import Stack
 
 MODEL = {
     "name": "mill",

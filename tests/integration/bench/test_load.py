@@ -8,7 +8,7 @@ import pytest
 
 from bench.load import LoadFailed, Order, Target, run
 from bench.processes import answers, start, wait_for
-from tests.servers import free_port
+from millrace.chaos.machine import free_port
 
 
 def chat(port: int, script: str, words: int) -> Target:

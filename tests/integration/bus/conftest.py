@@ -9,8 +9,8 @@ import pytest
 from bus.memory import MemoryBroker, MemoryBus
 from bus.protocol import Bus, PublishUnknown
 from bus.rabbitmq import RabbitBus, connect
+from millrace.chaos.tcp_proxy import TcpProxy
 from tests.integration.bus.world import World
-from tests.tcp_proxy import TcpProxy
 
 PUBLISH_TIMEOUT_SECONDS = 1.0
 

@@ -11,13 +11,13 @@ import pytest
 
 from bus.protocol import BusError, BusUnavailable, Delivery, PublishUnknown, QueueFull
 from bus.rabbitmq import RabbitBus, connect
+from millrace.chaos.local_rabbitmq import LocalRabbit
+from millrace.chaos.tcp_proxy import TcpProxy
 from queue_schemas import topology
 from queue_schemas.codec import encode
 from queue_schemas.messages import Notice
 from queue_schemas.topology import DEAD, RESULTS, WORKERS, Queue
 from tests.integration.bus.world import Inbox, depth_is, eventually
-from tests.servers import LocalRabbit
-from tests.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.timeout(90)
 

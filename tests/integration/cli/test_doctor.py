@@ -9,9 +9,9 @@ from typing import Any
 import aio_pika
 import pytest
 
+from millrace.chaos.machine import free_port
 from queue_schemas import topology
 from tests.integration.cli.command_line import ROOT, millrace
-from tests.servers import free_port
 
 EXTRACTIVE = str(ROOT / "millrace/models/one-machine.yaml")
 CLUSTER = str(ROOT / "models.yaml")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from millrace.chaos.machine import free_port
 from tests.integration.cli.command_line import MILLRACE, ROOT, environment, millrace
-from tests.servers import free_port
 
 MODELS = str(ROOT / "millrace/models/one-machine.yaml")
 NOTES = "The mill stands at the river. A millrace carries water to the wheel. Ducks like it.\n"

@@ -16,10 +16,10 @@ from bus.memory import MemoryBroker, MemoryBus
 from master import app
 from master.running import Running
 from master.settings import MasterSettings
+from millrace.chaos.stack import until
 from millrace.one_machine import make_key
 from queue_schemas import topology
 from queue_schemas.registry import Model, Registry
-from tests.stack import until
 from worker import consumer
 from worker.providers.protocol import Provider
 from worker.providers.registry import make_provider

@@ -5,9 +5,9 @@ import asyncio
 import httpx2
 
 from bus.protocol import BusUnavailable
+from millrace.chaos.stack import until
 from tests.integration.master.conftest import MakeMill
 from tests.integration.master.mill import a_script
-from tests.stack import until
 
 SLOW = a_script(tokens=1000, tokens_per_second=20, entry={"slots": 1})
 

@@ -14,10 +14,10 @@ import pytest
 import pytest_asyncio
 
 from db import tenants
+from millrace.chaos.stack import until
 from millrace.one_machine import make_key
 from tests import servers
 from tests.integration.master.mill import Mill, a_script, installation
-from tests.stack import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

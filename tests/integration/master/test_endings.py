@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from millrace.chaos.stack import until
 from queue_schemas import topology
 from tests.integration.master.conftest import MakeMill
 from tests.integration.master.mill import Mill, Streamed, a_script
-from tests.stack import until
 
 TEN = " ".join(f"word{n}" for n in range(10))
 SPLIT = "millrace/split"

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from millrace.chaos.stack import until
 from millrace.one_machine import make_key
 from tests.integration.master.conftest import MakeMill
 from tests.integration.master.mill import Mill, a_script
-from tests.stack import until
 
 PACED = a_script(text="{prompt} goes round and round and round", tokens_per_second=20)
 

@@ -10,9 +10,9 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
+from millrace.chaos.stack import until
 from tests.integration.master.conftest import MakeMill
 from tests.integration.master.mill import Mill, Streamed, a_script, payload
-from tests.stack import until
 
 SLOW = a_script(text="{prompt} goes on and on", tokens=400, tokens_per_second=50)
 STATES = {"completed", "failed", "cancelled", "expired"}

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from millrace.chaos.stack import until
 from queue_schemas import topology
 from tests.integration.master.conftest import MakeMill
 from tests.integration.master.mill import Mill, Streamed, a_script
 from tests.integration.master.moody import BUSY, REFUSED, Moody, Turn, always
-from tests.stack import until
 
 FIRST = "the wheel turns because of water"
 OTHER = "a stone lies in the grass and nobody knows why it does"

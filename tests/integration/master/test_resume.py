@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import text
 
 from master import streams
+from millrace.chaos.stack import until
 from tests.integration.master.mill import Mill, a_script, installations
 from tests.integration.master.responses_client import Events, create, replay, resume
-from tests.stack import until
 
 MakeMills = Callable[..., Awaitable[list[Mill]]]
 

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import text
 
 from master.redrive import NotRedrivable, redrive
+from millrace.chaos.stack import until
 from tests.integration.master.conftest import MakeMill
 from tests.integration.master.mill import Mill, a_script
-from tests.stack import until
 
 BUSY = {"kind": "fail", "message": "no room"}
 NO_MODEL = {"kind": "fail", "error_kind": "permanent", "code": "model_not_found"}

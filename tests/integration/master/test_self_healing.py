@@ -4,10 +4,10 @@ from sqlalchemy import text
 
 from db import usage
 from db.usage import By, Fate
+from millrace.chaos.stack import until
 from queue_schemas import topology
 from tests.integration.master.conftest import MakeMill
 from tests.integration.master.mill import a_script
-from tests.stack import until
 
 LATER = {"kind": "fail", "attempts": [1], "retry_after_seconds": 3600, "after_tokens": 2}
 

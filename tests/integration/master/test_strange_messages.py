@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from bus.memory import MemoryBus
+from millrace.chaos.stack import until
 from queue_schemas import topology
 from queue_schemas.codec import SIGNATURE_HEADER, encode
 from queue_schemas.messages import (
@@ -24,7 +25,6 @@ from queue_schemas.messages import (
 )
 from tests.integration.master.conftest import MakeMill
 from tests.integration.master.mill import QUEUE_KEY, Mill, a_script
-from tests.stack import until
 
 KEY = QUEUE_KEY.encode()
 SCRIPT = a_script(text="one two three", tokens_per_second=20)

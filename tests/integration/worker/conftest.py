@@ -3,10 +3,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from millrace.chaos.engine import Engine, serve
+from millrace.chaos.openai_engine import OpenAIEngine
 from queue_schemas.registry import Model
-from tests.doubles.engine import Engine, serve
 from tests.doubles.ollama_engine import OllamaEngine
-from tests.doubles.openai_engine import OpenAIEngine
 from tests.doubles.subtasks import a_model
 
 

@@ -8,10 +8,10 @@ import pytest
 from pydantic import SecretStr
 
 from bus.protocol import BusError, BusUnavailable, PublishUnknown, QueueFull
+from millrace.chaos.engine import Reply
 from queue_schemas import topology
 from queue_schemas.codec import encode
 from queue_schemas.messages import Cancel, Completed, Drain, ErrorKind, Failed, Resend, Started
-from tests.doubles.engine import Reply
 from tests.doubles.fleet import ELSEWHERE, REPLY_TO, Fleet, assembled
 from tests.doubles.subtasks import a_model, a_subtask
 from tests.integration.worker.conftest import Served

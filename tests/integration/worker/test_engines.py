@@ -7,9 +7,9 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
+from millrace.chaos.engine import Reply
 from queue_schemas.messages import Channel, ErrorKind, SubtaskRequest
 from queue_schemas.registry import Model
-from tests.doubles.engine import Reply
 from tests.doubles.subtasks import a_model, a_subtask
 from tests.integration.worker.conftest import Served
 from worker.providers.protocol import Delta, Finish, Provider, ProviderError

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from millrace.chaos.engine import Reply
 from queue_schemas.messages import ErrorKind
-from tests.doubles.engine import Reply
 from tests.doubles.subtasks import a_subtask
 from tests.integration.worker.conftest import Served
 from tests.integration.worker.test_engines import error_of, everything, provider_of

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import httpx2
 from openai import AsyncOpenAI
 
+from millrace.chaos.machine import free_port
 from millrace.one_machine import make_key
-from tests.servers import free_port
 
 T = TypeVar("T")
 

@@ -20,7 +20,8 @@ class TcpProxy:
     @property
     def port(self) -> int:
         """Where it listens."""
-        assert self._server is not None
+        if self._server is None:
+            raise RuntimeError("the proxy is not listening")
         return int(self._server.sockets[0].getsockname()[1])
 
     def hold(self) -> None:
@@ -47,8 +48,8 @@ class TcpProxy:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        assert self._server is not None
-        self._server.close()
+        if self._server is not None:
+            self._server.close()
         self.cut()
         for task in self._tasks:
             task.cancel()
