@@ -6,17 +6,17 @@ from uuid import UUID
 from pydantic import JsonValue
 
 from bus.protocol import Bus
-from queue_schemas.codec import encode
+from queue_schemas.codec import KeyRing, encode
 from queue_schemas.messages import Cancel, Drain, Event, Notice, Resend
 
 
-async def broadcast(bus: Bus, message: Cancel | Resend | Drain, key: bytes | None) -> None:
+async def broadcast(bus: Bus, message: Cancel | Resend | Drain, key: KeyRing | None) -> None:
     """Send a control message to every worker."""
     body, headers = encode(message, key)
     await bus.broadcast(body, headers)
 
 
-async def notify(bus: Bus, queue: str, request: UUID, key: bytes | None) -> None:
+async def notify(bus: Bus, queue: str, request: UUID, key: KeyRing | None) -> None:
     """Tell the replica that owns this tokens queue to look at a request again."""
     body, headers = encode(Notice(request=request), key)
     await bus.stream(queue, body, headers)

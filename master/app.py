@@ -60,8 +60,8 @@ async def _loops(
     facts: Batches[Fact] = Batches(
         "facts", limit=500, linger_seconds=_LINGER_SECONDS, is_urgent=is_urgent
     )
-    dispatcher = Dispatcher(engine, bus, view, facts, settings.signing_key)
-    streams = Streams(engine, bus, settings.replica, settings.signing_key, dispatcher.nudge)
+    dispatcher = Dispatcher(engine, bus, view, facts, settings.key_ring)
+    streams = Streams(engine, bus, settings.replica, settings.key_ring, dispatcher.nudge)
     collector = Collector(engine, bus, view, dispatcher, streams, facts, settings)
     sweeper = Sweeper(engine, bus, view, dispatcher, streams, settings)
     worker_seconds = settings.lease_seconds

@@ -12,6 +12,7 @@ from master import metrics
 from master.announce import announce, broadcast, notify
 from master.ending import Ending
 from master.streams import Streams
+from queue_schemas.codec import KeyRing
 from queue_schemas.messages import Cancel
 from queue_schemas.states import RequestState
 
@@ -36,7 +37,7 @@ async def end_early(
 async def tell_stopped(
     bus: Bus,
     streams: Streams,
-    key: bytes | None,
+    key: KeyRing | None,
     locked: LockedRequest,
     how: Ending,
     dropped: list[UUID],
@@ -55,7 +56,7 @@ async def cancel(
     engine: AsyncEngine,
     bus: Bus,
     streams: Streams,
-    key: bytes | None,
+    key: KeyRing | None,
     request: UUID,
     tenant: UUID,
     *,

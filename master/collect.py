@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bus.protocol import Bus, BusError, Consumer, Delivery, quarantine
-from db import requests, subtasks, workers
+from db import outbox, requests, subtasks, workers
 from db.requests import LockedRequest
 from master import metrics
 from master.announce import announce, broadcast, notify
@@ -27,7 +27,7 @@ from master.planning.plan import StepKind
 from master.settings import MasterSettings
 from master.streams import Streams
 from queue_schemas import topology
-from queue_schemas.codec import UnreadableMessage, decode
+from queue_schemas.codec import KeyRing, UnreadableMessage, decode
 from queue_schemas.messages import (
     RESULT,
     WORKER,
@@ -82,7 +82,7 @@ class Collector:
         self._facts = facts
         self._lease_seconds = settings.lease_seconds
         self._limits = Limits.of(settings)
-        self._key = settings.signing_key
+        self._key = settings.key_ring
 
     async def run(self) -> None:
         """Consume until cancelled."""
@@ -137,7 +137,7 @@ class Collector:
                     connection, batch.results, locked, self._view, self._limits, shown
                 )
             if batch.all_confirmed:
-                await subtasks.forget_sent(
+                await outbox.forget_sent(
                     connection, [(fact.subtask, fact.attempt) for fact in batch.all_confirmed]
                 )
             if batch.beats:
@@ -240,7 +240,7 @@ async def _acknowledge(facts: Sequence[Fact]) -> None:
 
 
 async def tell(
-    applied: Applied, bus: Bus, streams: Streams, dispatcher: Dispatcher, key: bytes | None
+    applied: Applied, bus: Bus, streams: Streams, dispatcher: Dispatcher, key: KeyRing | None
 ) -> None:
     """After the commit: wake the dispatcher, the streams and the watchers."""
     if applied.ready:

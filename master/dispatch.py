@@ -23,7 +23,7 @@ from master.fleet import FleetView
 from master.planning.compose import messages_for
 from master.planning.plan import Plan, Step
 from queue_schemas import topology
-from queue_schemas.codec import encode
+from queue_schemas.codec import KeyRing, encode
 from queue_schemas.messages import SubtaskRequest
 from queue_schemas.registry import ProviderName
 
@@ -45,12 +45,12 @@ class Dispatcher:
         bus: Bus,
         view: FleetView,
         facts: Batches[Fact],
-        signing_key: bytes | None,
+        key_ring: KeyRing | None,
     ) -> None:
         self._engine = engine
         self._bus = bus
         self._view = view
-        self._key = signing_key
+        self._key = key_ring
         self._due = asyncio.Event()
         self._publishing: set[asyncio.Task[None]] = set()
         self._facts = facts

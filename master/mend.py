@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bus.peek import give_back, hold
 from bus.protocol import Bus, quarantine
+from db import outbox, requests, subtasks
 from db import reconcile as facts
-from db import requests, subtasks
 from master.apply import Applied, settle
 from master.batches import Batches
 from master.collect import tell
@@ -25,6 +25,7 @@ from master.settings import MasterSettings
 from master.streams import Streams
 from master.sweep import Sweeper
 from queue_schemas import topology
+from queue_schemas.codec import KeyRing
 from queue_schemas.registry import Registry
 
 _TRIES = 50
@@ -41,12 +42,12 @@ class Tools:
     dispatcher: Dispatcher
     streams: Streams
     sweeper: Sweeper
-    signing_key: bytes | None
+    key_ring: KeyRing | None
 
 
 def tools(engine: AsyncEngine, bus: Bus, registry: Registry, settings: MasterSettings) -> Tools:
     """Put them together as a master does."""
-    key = settings.signing_key
+    key = settings.key_ring
     view = FleetView(lambda: registry, settings.window)
     facts_of_nobody: Batches[Fact] = Batches("facts")
     dispatcher = Dispatcher(engine, bus, view, facts_of_nobody, key)
@@ -65,7 +66,7 @@ async def mend(at: Tools, seen: Look, scope: Scope) -> None:
             await _clear(at, topology.subtasks(model.slug), scope.peek)
     await _publish_again(at, seen)
     async with at.engine.begin() as connection:
-        await subtasks.enqueue_unsent(connection)
+        await outbox.enqueue_unsent(connection)
         await facts.drop_stale(connection, scope.older_seconds)
     if kinds & {Kind.SILENT, Kind.OVERDUE}:
         await _sweep(at, scope)
@@ -77,14 +78,14 @@ async def _publish_again(at: Tools, seen: Look) -> None:
     missing = [finding for finding in seen.findings if finding.kind is Kind.MISSING]
     lost = [pair for f in missing for pair in zip(f.ids, f.attempts, strict=True)]
     async with at.engine.begin() as connection:
-        await subtasks.republish(connection, lost)
+        await outbox.republish(connection, lost)
 
 
 async def _clear(at: Tools, queue: topology.Queue, limit: int) -> None:
     """Take out of a queue what nobody waits for."""
     held = await hold(at.bus, queue, limit)
     try:
-        seen = await judge(at.engine, held, at.signing_key, complete=False)
+        seen = await judge(at.engine, held, at.key_ring, complete=False)
         for delivery in (*seen.orphans, *seen.duplicates):
             held.remove(delivery)
             await delivery.ack()
@@ -115,4 +116,4 @@ async def _move_idle(at: Tools) -> None:
         applied = Applied(requests=await requests.lock(connection, sorted(ids)))
         steps = await subtasks.of_requests(connection, ids)
         await settle(connection, ids, steps, {}, at.view, applied)
-    await tell(applied, at.bus, at.streams, at.dispatcher, at.signing_key)
+    await tell(applied, at.bus, at.streams, at.dispatcher, at.key_ring)

@@ -11,7 +11,7 @@ from bus.protocol import Bus, Delivery
 from db import reconcile
 from db.reconcile import Standing
 from queue_schemas import topology
-from queue_schemas.codec import UnreadableMessage, decode
+from queue_schemas.codec import KeyRing, UnreadableMessage, decode
 from queue_schemas.messages import SUBTASK, SubtaskRequest
 from queue_schemas.states import SUBTASK_TERMINAL, SubtaskState
 
@@ -35,7 +35,7 @@ class Peeked:
 
 
 async def peek(
-    engine: AsyncEngine, bus: Bus, queue: topology.Queue, limit: int, key: bytes | None
+    engine: AsyncEngine, bus: Bus, queue: topology.Queue, limit: int, key: KeyRing | None
 ) -> Peeked:
     """Look at what waits; everything is given back."""
     held = await hold(bus, queue, limit)
@@ -46,7 +46,7 @@ async def peek(
 
 
 async def judge(
-    engine: AsyncEngine, held: Sequence[Delivery], key: bytes | None, *, complete: bool
+    engine: AsyncEngine, held: Sequence[Delivery], key: KeyRing | None, *, complete: bool
 ) -> Peeked:
     """What each message is. They are in our hands, so none of them can be started meanwhile."""
     seen = Peeked(complete)

@@ -11,11 +11,12 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bus.protocol import Bus, Depth
+from db import outbox
 from db import reconcile as facts
-from db import subtasks
 from db.reconcile import Counts
 from master.peeked import FOREIGN, Peeked, peek
 from queue_schemas import topology
+from queue_schemas.codec import KeyRing
 from queue_schemas.registry import Model, Registry
 
 
@@ -86,7 +87,7 @@ class Installation:
     engine: AsyncEngine
     bus: Bus
     registry: Registry
-    signing_key: bytes | None
+    key_ring: KeyRing | None
 
 
 async def look(at: Installation, scope: Scope) -> Look:
@@ -111,7 +112,7 @@ async def _look_at_model(
     depth = await at.bus.depth(queue.name)
     peeked = None
     if depth and scope.peek:
-        peeked = await peek(at.engine, at.bus, queue, scope.peek, at.signing_key)
+        peeked = await peek(at.engine, at.bus, queue, scope.peek, at.key_ring)
     async with at.engine.connect() as connection:
         age = scope.older_seconds if depth else 0.0  # without its queue a message is lost at once
         queued = await facts.queued(connection, model.name, age)
@@ -188,7 +189,7 @@ async def _look_at_database(engine: AsyncEngine, scope: Scope) -> list[Finding]:
     age = scope.older_seconds
     async with engine.connect() as connection:
         found = (
-            (Kind.UNSENT, await subtasks.unsent(connection), "nobody would ever publish them"),
+            (Kind.UNSENT, await outbox.unsent(connection), "nobody would ever publish them"),
             (Kind.STALE, await facts.stale(connection, age), "their subtask is further already"),
             (Kind.SILENT, await facts.silent(connection, age), "their workers fell silent"),
             (Kind.OVERDUE, await facts.overdue(connection, age), "no master has ended them"),

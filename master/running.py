@@ -54,7 +54,7 @@ class Running:
 
     async def cancel(self, request: UUID, tenant: UUID) -> bool:
         """Cancel a request of this tenant; False if there is no open one."""
-        key = self.settings.signing_key
+        key = self.settings.key_ring
         return await cancel(self.engine, self.bus, self.streams, key, request, tenant)
 
     def leave(self, live: Live, tenant: UUID) -> None:
@@ -65,7 +65,7 @@ class Running:
 
     def _cancel_soon(self, request: UUID, tenant: UUID) -> None:
         """Cancel after the client left; the route's own task is being cancelled itself."""
-        key = self.settings.signing_key
+        key = self.settings.key_ring
 
         async def work() -> None:
             try:

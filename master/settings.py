@@ -5,8 +5,10 @@ import secrets
 import socket
 from typing import Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from queue_schemas.codec import KeyRing
 
 
 def _replica_name() -> str:
@@ -24,7 +26,8 @@ class MasterSettings(BaseSettings):
     database_url: SecretStr = Field(validation_alias="DATABASE_URL")
     database_pool: int = Field(default=10, ge=1, le=200)
     queue_key: SecretStr | None = Field(
-        default=None, description="Signs messages; the same for master and workers."
+        default=None,
+        description="Signs messages. Several, separated by commas, while it is changed.",
     )
 
     request_seconds: float = Field(default=900.0, gt=0, description="Deadline of a request.")
@@ -67,7 +70,14 @@ class MasterSettings(BaseSettings):
             )
         return self
 
+    @field_validator("queue_key")
+    @classmethod
+    def _strong(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None:
+            KeyRing.parse(key.get_secret_value())
+        return key
+
     @property
-    def signing_key(self) -> bytes | None:
-        """The queue key as bytes."""
-        return self.queue_key.get_secret_value().encode() if self.queue_key else None
+    def key_ring(self) -> KeyRing | None:
+        """The queue keys; the first signs."""
+        return KeyRing.parse(self.queue_key.get_secret_value()) if self.queue_key else None

@@ -25,7 +25,7 @@ from master.planning.plan import Plan
 from master.reassembly import Verdict
 from master.takeover import Snapshot, take_over
 from queue_schemas import topology
-from queue_schemas.codec import UnreadableMessage, decode
+from queue_schemas.codec import KeyRing, UnreadableMessage, decode
 from queue_schemas.messages import (
     STREAM,
     Cancel,
@@ -54,14 +54,14 @@ class Streams:
         engine: AsyncEngine,
         bus: Bus,
         replica: str,
-        signing_key: bytes | None,
+        key_ring: KeyRing | None,
         nudge: Callable[[], None],
     ) -> None:
         self.queue = topology.tokens(replica)
         self._nudge = nudge
         self._engine = engine
         self._bus = bus
-        self._key = signing_key
+        self._key = key_ring
         self._live: dict[UUID, Live] = {}
         self._asked: dict[UUID, float] = {}
         self._background: set[asyncio.Task[None]] = set()

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bus.protocol import Bus, BusError
-from db import requests, subtasks
+from db import outbox, requests, subtasks
 from db.requests import LockedRequest
 from master import retry
 from master.announce import broadcast
@@ -57,7 +57,7 @@ class Sweeper:
         self._streams = streams
         self._settings = settings
         self._limits = Limits.of(settings)
-        self._key = settings.signing_key
+        self._key = settings.key_ring
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -151,7 +151,7 @@ class Sweeper:
     async def enqueue_unsent(self) -> None:
         """Give ready subtasks that lost their outbox row another one."""
         async with self._engine.begin() as connection:
-            again = await subtasks.enqueue_unsent(connection)
+            again = await outbox.enqueue_unsent(connection)
         if again:
             log.warning("sweep.enqueued", count=len(again))
             self._dispatcher.nudge()
@@ -168,7 +168,7 @@ class Sweeper:
             if depth is not None and depth.ready > 0:
                 continue
             async with self._engine.begin() as connection:
-                again = await subtasks.republish_forgotten(
+                again = await outbox.republish_forgotten(
                     connection, model.name, self._settings.forgotten_seconds
                 )
             if again:

@@ -87,7 +87,7 @@ class Worker:
         self._model = model
         self._settings = settings
         self._provider = provider
-        self._key = settings.signing_key
+        self._key = settings.key_ring
         self._running: dict[UUID, Execution] = {}
         self._tombstones = Tombstones(settings.cancelled_seconds)
         self._tasks: set[asyncio.Task[None]] = set()

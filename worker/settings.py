@@ -6,9 +6,10 @@ import secrets
 import socket
 from typing import Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from queue_schemas.codec import KeyRing
 from queue_schemas.topology import CONSUMER_TIMEOUT_SECONDS
 
 
@@ -28,7 +29,7 @@ class WorkerSettings(BaseSettings):
     queue_key: SecretStr | None = Field(
         default=None,
         validation_alias="MILLRACE_QUEUE_KEY",
-        description="Signs messages; the same for master and workers.",
+        description="Signs messages. Several, separated by commas, while it is changed.",
     )
     heartbeat_seconds: float = Field(default=5.0, gt=0, description="Renews leases.")
     drain_seconds: float = Field(
@@ -61,7 +62,14 @@ class WorkerSettings(BaseSettings):
             )
         return self
 
+    @field_validator("queue_key")
+    @classmethod
+    def _strong(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None:
+            KeyRing.parse(key.get_secret_value())
+        return key
+
     @property
-    def signing_key(self) -> bytes | None:
-        """The queue key as bytes."""
-        return self.queue_key.get_secret_value().encode() if self.queue_key else None
+    def key_ring(self) -> KeyRing | None:
+        """The queue keys; the first signs."""
+        return KeyRing.parse(self.queue_key.get_secret_value()) if self.queue_key else None

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bus import rabbitmq
 from bus.peek import give_back, hold
 from bus.protocol import Delivery
-from db import dead, reconcile, subtasks
+from db import dead, ledger, reconcile
 from db.dead import DeadSubtask
 from db.reconcile import Standing
 from master.peeked import explain
@@ -202,8 +202,8 @@ async def _put_aside(url: str) -> dict[str, int | None]:
 async def _show(url: str, identity: str) -> list[tuple[DeadSubtask, list[dict[str, Any]]]]:
     async with reach.migrated(url, name="millrace dead") as engine, engine.connect() as connection:
         found = await _find(connection, identity)
-        ledger = await subtasks.ledger(connection, found[0].request)
-    return [(row, [line for line in ledger if line["subtask_id"] == row.id]) for row in found]
+        spent = await ledger.executions(connection, found[0].request)
+    return [(row, [line for line in spent if line["subtask_id"] == row.id]) for row in found]
 
 
 async def _find(connection: AsyncConnection, identity: str) -> list[DeadSubtask]:

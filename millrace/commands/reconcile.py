@@ -81,7 +81,7 @@ async def _reconcile(given: _Given, *, fix: bool) -> tuple[Look, Look | None]:
         reach.migrated(given.database_url, name="millrace reconcile") as engine,
         _bus(given.rabbitmq_url) as bus,
     ):
-        at = Installation(engine, bus, given.registry, settings.signing_key)
+        at = Installation(engine, bus, given.registry, settings.key_ring)
         first = await look(at, given.scope)
         if not fix or not first.findings:
             return await _with_unacked(first, given.rabbitmq_url), None

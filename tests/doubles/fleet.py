@@ -8,7 +8,7 @@ from uuid import UUID
 from bus.memory import MemoryBroker, MemoryBus
 from bus.protocol import Delivery
 from queue_schemas import topology
-from queue_schemas.codec import decode, encode
+from queue_schemas.codec import KeyRing, decode, encode
 from queue_schemas.messages import (
     RESULT,
     STREAM,
@@ -34,7 +34,7 @@ ELSEWHERE = topology.tokens("master-2")
 class Mailbox:
     """Everything that came into one queue, decoded."""
 
-    def __init__(self, adapter: Any, key: bytes | None) -> None:
+    def __init__(self, adapter: Any, key: KeyRing | None) -> None:
         self._adapter = adapter
         self._key = key
         self.messages: list[Any] = []
@@ -62,7 +62,7 @@ class Fleet:
         self.settings = WorkerSettings(**{"name": "worker-1"} | settings)
         self.broker = MemoryBroker()
         self.bus = MemoryBus(self.broker)
-        self.key = self.settings.signing_key
+        self.key = self.settings.key_ring
         self.results = Mailbox(RESULT, self.key)
         self.workers = Mailbox(WORKER, self.key)
         self.stream = Mailbox(STREAM, self.key)

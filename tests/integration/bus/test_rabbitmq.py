@@ -14,7 +14,7 @@ from bus.rabbitmq import RabbitBus, connect
 from millrace.chaos.local_rabbitmq import LocalRabbit
 from millrace.chaos.tcp_proxy import TcpProxy
 from queue_schemas import topology
-from queue_schemas.codec import encode
+from queue_schemas.codec import KeyRing, encode
 from queue_schemas.messages import Notice
 from queue_schemas.topology import DEAD, RESULTS, WORKERS, Queue
 from tests.integration.bus.world import Inbox, depth_is, eventually
@@ -184,7 +184,9 @@ async def test_closing_does_not_wait_for_a_frozen_broker(
 async def test_messages_are_persistent_with_short_plain_headers(
     rabbitmq_url: str, bus: RabbitBus
 ) -> None:
-    body, headers = encode(Notice(request="00000000-0000-0000-0000-000000000001"), b"key")
+    body, headers = encode(
+        Notice(request="00000000-0000-0000-0000-000000000001"), KeyRing.parse("a long enough key")
+    )
     for _ in range(2):
         await bus.publish(WORKERS.name, body, headers, correlation_id="request-1")
     async with await aio_pika.connect(rabbitmq_url) as reader:

@@ -1,12 +1,13 @@
 """Bytes to messages and back, with and without a signature."""
 
+from itertools import pairwise
 from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queue_schemas.codec import SIGNATURE_HEADER, UnreadableMessage, decode, encode
+from queue_schemas.codec import SIGNATURE_HEADER, KeyRing, UnreadableMessage, decode, encode
 from queue_schemas.messages import (
     RESULT,
     STREAM,
@@ -26,7 +27,7 @@ from queue_schemas.messages import (
     Usage,
 )
 
-KEY = b"a key of this installation"
+KEY = KeyRing.parse("a secret of the tests")
 NOTICE = Notice(request=uuid4())
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
@@ -142,15 +143,36 @@ def test_a_reader_without_a_key_takes_signed_messages_too() -> None:
         {SIGNATURE_HEADER: ""},
         {SIGNATURE_HEADER: 7},
         {SIGNATURE_HEADER: b"bytes"},
-        encode(NOTICE, b"another key")[1],
+        encode(NOTICE, KeyRing.parse("another long key"))[1],
+        {SIGNATURE_HEADER: encode(NOTICE, KEY)[1][SIGNATURE_HEADER].partition(":")[0]},
         encode(Notice(request=uuid4()), KEY)[1],
     ],
-    ids=["none", "empty", "number", "bytes", "other key", "of another body"],
+    ids=["none", "empty", "number", "bytes", "other key", "only the key's id", "of another body"],
 )
 def test_a_missing_or_wrong_signature_is_refused(headers: dict[str, object]) -> None:
     body, _ = encode(NOTICE)
     with pytest.raises(UnreadableMessage, match="signature"):
         decode(STREAM, body, headers, KEY)
+
+
+def test_keys_are_changed_without_a_moment_in_which_a_message_is_refused() -> None:
+    old, new = "the old secret", "the new secret"
+    steps = [KeyRing.parse(keys) for keys in (old, f"{old}, {new}", f"{new},{old}", new)]
+    for before, after in pairwise(steps):
+        assert decode(STREAM, *encode(NOTICE, before), after) == NOTICE
+        assert decode(STREAM, *encode(NOTICE, after), before) == NOTICE
+    with pytest.raises(UnreadableMessage, match="key is not known"):
+        decode(STREAM, *encode(NOTICE, steps[0]), steps[-1])
+
+
+@pytest.mark.parametrize("setting", ["", "short", "long enough as a key,", ",", "a" * 11])
+def test_a_key_that_signs_nothing_is_refused(setting: str) -> None:
+    with pytest.raises(ValueError, match="12 characters"):
+        KeyRing.parse(setting)
+
+
+def test_the_key_is_not_part_of_the_header() -> None:
+    assert "secret" not in encode(NOTICE, KEY)[1][SIGNATURE_HEADER]
 
 
 def test_a_changed_body_is_refused() -> None:

@@ -4,8 +4,9 @@ import subprocess
 import sys
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
+from queue_schemas.codec import KeyRing
 from queue_schemas.registry import ProviderName
 from tests.doubles.subtasks import a_model
 from worker.providers.registry import MODULES, make_provider
@@ -14,6 +15,11 @@ from worker.settings import WorkerSettings
 
 def test_every_provider_of_the_registry_has_a_module() -> None:
     assert MODULES.keys() == set(ProviderName)
+
+
+def test_a_queue_key_that_can_be_guessed_is_refused_at_start() -> None:
+    with pytest.raises(ValidationError, match="12 characters"):
+        WorkerSettings(queue_key=SecretStr("secret"))
 
 
 @pytest.mark.parametrize("name", ProviderName)
@@ -53,7 +59,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     settings = WorkerSettings()
 
     assert (settings.name, settings.drain_seconds) == ("gpu-1", 20)
-    assert settings.signing_key == b"a shared secret"
+    assert settings.key_ring == KeyRing.parse("a shared secret")
     assert "a shared secret" not in repr(settings)
 
 
