@@ -8,7 +8,7 @@ the broker's confirm, so a crash anywhere leaves a duplicate at worst, never a l
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -24,7 +24,7 @@ from master.planning.compose import messages_for
 from master.planning.plan import Plan, Step
 from queue_schemas import topology
 from queue_schemas.codec import KeyRing, encode
-from queue_schemas.messages import SubtaskRequest
+from queue_schemas.messages import ErrorKind, Failed, SubtaskRequest
 from queue_schemas.registry import ProviderName
 
 log = structlog.get_logger(__name__)
@@ -33,6 +33,8 @@ HOLD_SECONDS = 10.0
 """How long a taken row is left alone; longer than a publish may take."""
 _LONGEST_POSTPONE_SECONDS = 5.0
 """A broker that was away finds its work again that soon."""
+_HOPELESS_TRIES = 5
+"""About twelve seconds: replicas need not learn of a new model at the same moment."""
 _AT_ONCE = 256
 
 
@@ -134,6 +136,8 @@ class Dispatcher:
 
     async def _publish_due(self, due: Due, call: SubtaskRequest | str) -> None:
         if isinstance(call, str):
+            if due.tries >= _HOPELESS_TRIES and await self._give_up(due, call):
+                return
             await self._postpone(due.subtask, due.attempt, due.tries, call)
             return
         self._view.count_published(call.model)
@@ -156,6 +160,30 @@ class Dispatcher:
             await self._postpone(call.subtask, call.attempt, tries, str(error))
         else:
             self._facts.put(Confirmed(call.request, call.subtask, call.attempt))
+
+    async def _give_up(self, due: Due, reason: str) -> bool:
+        """Answer in the place of a worker that will never be; False if that cannot be said now.
+
+        It goes the way of every result, so that retries, dependents and endings follow as always.
+        """
+        failed = Failed(
+            request=due.request,
+            subtask=due.subtask,
+            attempt=due.attempt,
+            execution=uuid4(),
+            worker="master",
+            kind=ErrorKind.PERMANENT,
+            code="model_unavailable",
+            message=reason,
+        )
+        body, headers = encode(failed, self._key)
+        try:
+            await self._bus.publish(topology.RESULTS.name, body, headers)
+        except BusError as error:
+            log.warning("dispatch.unpublished", subtask=str(due.subtask), error=str(error))
+            return False
+        log.warning("dispatch.gave_up", subtask=str(due.subtask), reason=reason)
+        return True
 
     async def _declare(self, queue: topology.Queue) -> None:
         """Somebody deleted the queue; the next try finds it again."""

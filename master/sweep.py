@@ -158,6 +158,7 @@ class Sweeper:
 
     async def republish_forgotten(self) -> None:
         """Publish again what was confirmed long ago, where the broker's queue is empty now."""
+        await self._republish_orphans()
         for model in self._view.registry().chat_models():
             load = self._view.loads.get(model.name)
             if load is None or load.queued == 0:
@@ -174,6 +175,18 @@ class Sweeper:
             if again:
                 log.warning("sweep.republished", model=model.name, count=len(again))
                 self._dispatcher.nudge()
+
+    async def _republish_orphans(self) -> None:
+        """Queue again what waits for a model that left the registry: dispatch then gives it up."""
+        served = {worker["model"] for worker in self._view.workers}
+        for name, load in self._view.loads.items():
+            if load.queued and name not in served and self._view.registry().get(name) is None:
+                async with self._engine.begin() as connection:
+                    again = await outbox.republish_forgotten(
+                        connection, name, self._settings.forgotten_seconds
+                    )
+                if again:
+                    log.warning("sweep.orphans", model=name, count=len(again))
 
 
 async def _alone(connection: AsyncConnection) -> bool:

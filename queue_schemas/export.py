@@ -130,7 +130,8 @@ def _operation(channel: Channel, role: str, **amqp: int) -> Document:
 
 
 def _message(message: type[Message]) -> Document:
-    signature = {"type": "string", "description": "With a key set: the key's id, a colon, HMAC-SHA256 of the body in hex."}
+    said = "With a key set: the key's id, a colon, HMAC-SHA256 of the body in hex."
+    signature = {"type": "string", "description": said}
     return {
         "name": message.__name__,
         "summary": " ".join((message.__doc__ or "").split()),

@@ -12,6 +12,10 @@ EVENTS_EXCHANGE = "events"
 DELIVERY_LIMIT = 20
 """A fuse for workers that die with the message; retries proper are the master's decision."""
 
+LOOKS = 1_000_000
+"""Whoever looks at a message and puts it back delivers it once more. RabbitMQ 4 drops a message
+after 20 deliveries where no limit is given, and only 4 knows a negative one as "never"."""
+
 LONGEST_SUBTASK_SECONDS = 3600
 CONSUMER_TIMEOUT_SECONDS = LONGEST_SUBTASK_SECONDS + 600
 
@@ -52,8 +56,8 @@ class Queue:
         return arguments
 
 
-DEAD = Queue("dead", max_length=100_000)
-QUARANTINE = Queue("quarantine", max_length=100_000)
+DEAD = Queue("dead", max_length=100_000, delivery_limit=LOOKS)
+QUARANTINE = Queue("quarantine", max_length=100_000, delivery_limit=LOOKS)
 RESULTS = Queue("results", 1_000_000, dead_letter_to=DEAD.name, delivery_limit=DELIVERY_LIMIT)
 FEEDBACK = Queue("feedback", 100_000, dead_letter_to=DEAD.name, delivery_limit=DELIVERY_LIMIT)
 WORKERS = Queue("workers", 100_000, lossy=True)

@@ -66,7 +66,9 @@ def test_a_message_that_kills_its_consumers_ends_in_dead_without_loss(queue: Que
 
 @pytest.mark.parametrize("queue", [topology.DEAD, topology.QUARANTINE], ids=lambda q: q.name)
 def test_nothing_leaves_the_last_queues_by_itself(queue: Queue) -> None:
-    assert not {"x-dead-letter-exchange", "x-delivery-limit"} & set(queue.arguments())
+    arguments = queue.arguments()
+    assert "x-dead-letter-exchange" not in arguments
+    assert int(arguments["x-delivery-limit"]) >= 1_000_000  # RabbitMQ 4 has 20 otherwise
 
 
 @kept
