@@ -150,6 +150,11 @@ subtasks = Table(
     Column("attempt", Integer, nullable=False, server_default="1"),
     Column("losses", Integer, nullable=False, server_default="0", comment="Workers it outlived."),
     Column("shown", Text, nullable=False, server_default="", comment="Prefix to go on from."),
+    Column(
+        "followed",
+        Uuid,
+        comment="Later execution that its stream follows; `shown` is what was seen before.",
+    ),
     Column("execution", Uuid),
     Column("delivery", Integer),
     Column("worker", Text),

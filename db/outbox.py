@@ -1,11 +1,13 @@
 """The outbox: attempts that are to be published. A row lives until the broker has confirmed it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db.statement import Statement
 
 AGEING_SECONDS = 300.0
 """After so long, work of a lower class counts as one class better."""
@@ -103,3 +105,84 @@ async def oldest_seconds(connection: AsyncConnection) -> float | None:
         text("SELECT extract(epoch FROM now() - min(created_at)) FROM millrace.outbox")
     )
     return None if age is None else float(age)
+
+
+_FORGET_SENT = Statement("""
+    DELETE FROM millrace.outbox o
+     USING unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[])) AS c(id, attempt)
+     WHERE o.subtask_id = c.id AND o.attempt = c.attempt
+""")
+
+
+async def forget_sent(connection: AsyncConnection, sent: Sequence[tuple[UUID, int]]) -> None:
+    """Delete the outbox rows of (subtask, attempt) pairs that the broker has confirmed."""
+    await _FORGET_SENT.run(connection, _pairs(sent))
+
+
+def _pairs(sent: Sequence[tuple[UUID, int]]) -> dict[str, list[UUID] | list[int]]:
+    return {"ids": [pair[0] for pair in sent], "attempts": [pair[1] for pair in sent]}
+
+
+_PUBLISH_AGAIN = """
+    lost AS (
+        UPDATE millrace.subtasks s SET queued_at = now()
+          FROM waiting w WHERE s.id = w.id
+        RETURNING s.id, s.tenant_id, s.attempt, s.model, s.owner, s.request_id
+    )
+    INSERT INTO millrace.outbox (tenant_id, subtask_id, attempt, model, owner, priority)
+    SELECT l.tenant_id, l.id, l.attempt, l.model, l.owner, q.priority
+      FROM lost l JOIN millrace.requests q ON q.id = l.request_id
+    ON CONFLICT DO NOTHING RETURNING subtask_id
+"""
+_FORGOTTEN = text(f"""
+    WITH waiting AS (
+        SELECT id FROM millrace.subtasks
+         WHERE model = :model AND state = 'queued'
+           AND queued_at < now() - make_interval(secs => :age)
+           FOR UPDATE SKIP LOCKED
+    ), {_PUBLISH_AGAIN}
+""")
+_MISSING = text(f"""
+    WITH waiting AS (
+        SELECT s.id FROM millrace.subtasks s
+          JOIN unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[])) AS m(id, attempt)
+            ON s.id = m.id AND s.attempt = m.attempt
+         WHERE s.state = 'queued' FOR UPDATE OF s SKIP LOCKED
+    ), {_PUBLISH_AGAIN}
+""")
+
+
+async def republish(connection: AsyncConnection, missing: Sequence[tuple[UUID, int]]) -> list[UUID]:
+    """Queue again these (subtask, attempt) pairs, of which the broker has no message."""
+    return list((await connection.execute(_MISSING, _pairs(missing))).scalars())
+
+
+async def republish_forgotten(
+    connection: AsyncConnection, model: str, age_seconds: float
+) -> list[UUID]:
+    """Queue again what was confirmed long ago although the broker's queue is empty now."""
+    values = {"model": model, "age": age_seconds}
+    return list((await connection.execute(_FORGOTTEN, values)).scalars())
+
+
+_UNSENT = """
+      FROM millrace.subtasks s JOIN millrace.requests q ON q.id = s.request_id
+     WHERE s.state = 'ready' AND s.finished_at IS NULL AND NOT EXISTS (
+           SELECT 1 FROM millrace.outbox o WHERE o.subtask_id = s.id AND o.attempt = s.attempt)
+"""
+_READY_UNSENT = text(f"SELECT s.id {_UNSENT}")
+_ENQUEUE_UNSENT = text(f"""
+    INSERT INTO millrace.outbox (tenant_id, subtask_id, attempt, model, owner, priority)
+    SELECT s.tenant_id, s.id, s.attempt, s.model, s.owner, q.priority {_UNSENT}
+    ON CONFLICT DO NOTHING RETURNING subtask_id
+""")
+
+
+async def unsent(connection: AsyncConnection) -> list[UUID]:
+    """Ready subtasks that no outbox row would ever publish. There should never be one."""
+    return list((await connection.execute(_READY_UNSENT)).scalars())
+
+
+async def enqueue_unsent(connection: AsyncConnection) -> list[UUID]:
+    """Give ready subtasks the outbox row that they lack."""
+    return list((await connection.execute(_ENQUEUE_UNSENT)).scalars())

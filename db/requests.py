@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, select, text, update
+from sqlalchemy import RowMapping, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.models import requests, sql_list
+from db.statement import Statement
 from queue_schemas.states import (
     REQUEST_MOVES,
     SUBTASK_MOVES,
@@ -83,7 +84,7 @@ _ADD_SUBTASKS = """
            now() + make_interval(secs => :held)
       FROM added a, request q WHERE a.state = 'ready'
 """
-_ADD = text(f"""
+_ADD = Statement(f"""
     WITH request AS (
         INSERT INTO millrace.requests
                (id, tenant_id, end_user, model, question, plan, seed, reply_to, deadline_at,
@@ -129,7 +130,7 @@ async def add(
         "idempotency_key": request.idempotency_key,
         "body_digest": request.body_digest,
     }
-    await connection.execute(_ADD, values | _rows(request.id, steps, 0, held_seconds))
+    await _ADD.run(connection, values | _rows(request.id, steps, 0, held_seconds))
 
 
 async def add_steps(
@@ -157,11 +158,17 @@ def _rows(
     }
 
 
+# Ready-made, since it runs for every batch; SQLAlchemy's, so that it begins the transaction.
+_LOCK = text("""
+    SELECT id, tenant_id AS tenant, state, reply_to, adopted
+      FROM millrace.requests WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
+""")
+
+
 async def lock(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, LockedRequest]:
     """Hold these requests until the transaction ends, always in the same order."""
-    query = select(*_LOCKED).where(requests.c.id.in_(ids)).order_by(requests.c.id).with_for_update()
-    rows = (await connection.execute(query)).mappings()
-    return {row["id"]: _locked(row) for row in rows}
+    rows = await connection.execute(_LOCK, {"ids": list(ids)})
+    return {row["id"]: _locked(row) for row in rows.mappings()}
 
 
 _LOCKED = (
@@ -224,7 +231,7 @@ async def standings(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UU
 
 
 _BEGIN = {
-    state: text(f"""
+    state: Statement(f"""
         UPDATE millrace.requests
            SET state = '{state}', started_at = coalesce(started_at, now())
          WHERE id = ANY(:ids) AND state IN ({sql_list(sources(REQUEST_MOVES, state))})
@@ -236,7 +243,7 @@ _BEGIN = {
 async def begin(connection: AsyncConnection, ids: Sequence[UUID], state: RequestState) -> None:
     """Move requests to `planning` or `running`, where they are not further already."""
     if ids:
-        await connection.execute(_BEGIN[state], {"ids": list(ids)})
+        await _BEGIN[state].run(connection, {"ids": list(ids)})
 
 
 _FINISH = {
@@ -270,7 +277,7 @@ async def finish(
     return (await connection.execute(_FINISH[state], values)).rowcount == 1
 
 
-_COMPLETE = text(f"""
+_COMPLETE = Statement(f"""
     UPDATE millrace.requests q
        SET state = 'completed', answer = r.answer, finish_reason = r.finish_reason,
            error = r.error, started_at = coalesce(q.started_at, now()), finished_at = now()
@@ -287,7 +294,7 @@ async def complete(
     """Complete many requests that this transaction holds: (id, answer, finish reason, error)."""
     ids, texts, reasons, errors = zip(*answers, strict=True)
     values = {"ids": ids, "answers": texts, "reasons": reasons, "errors": errors}
-    await connection.execute(_COMPLETE, {name: list(value) for name, value in values.items()})
+    await _COMPLETE.run(connection, {name: list(value) for name, value in values.items()})
 
 
 _DROP_SUBTASKS = text(f"""
@@ -342,6 +349,8 @@ class StoredRequest:
     started_at: datetime | None
     finished_at: datetime | None
     deadline_at: datetime
+    read_at: datetime
+    """Now, by the clock that all the other times are from."""
 
 
 _WHOLE = (
@@ -363,6 +372,7 @@ _WHOLE = (
     requests.c.started_at,
     requests.c.finished_at,
     requests.c.deadline_at,
+    func.now().label("read_at"),
 )
 
 
@@ -381,25 +391,6 @@ async def find(connection: AsyncConnection, request: UUID, tenant: UUID) -> Stor
     query = select(*_WHOLE).where(requests.c.id == request, requests.c.tenant_id == tenant)
     row = (await connection.execute(query)).mappings().one_or_none()
     return _stored(row) if row else None
-
-
-_RELEASE_NAME = text("""
-    UPDATE millrace.requests SET idempotency_key = NULL
-     WHERE tenant_id = :tenant AND idempotency_key = :key AND state = 'cancelled'
-""")
-
-
-async def named(connection: AsyncConnection, tenant: UUID, key: str) -> tuple[UUID, bytes] | None:
-    """The request that a client gave this name, with the digest of its body.
-
-    A cancelled one loses its name: its client left, and comes back for an answer.
-    """
-    await connection.execute(_RELEASE_NAME, {"tenant": tenant, "key": key})
-    query = select(requests.c.id, requests.c.body_digest).where(
-        requests.c.tenant_id == tenant, requests.c.idempotency_key == key
-    )
-    row = (await connection.execute(query)).one_or_none()
-    return (row[0], row[1]) if row else None
 
 
 async def store_plan(connection: AsyncConnection, request: UUID, plan: Mapping[str, Any]) -> None:

@@ -7,18 +7,18 @@ A call that moves no row is not an error: somebody was faster, and the caller sa
 Batches travel as arrays, so that a hundred results cost one statement.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from pydantic_core import to_json
-from sqlalchemy import func, select, text
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db.models import attempts, sql_list, subtasks
-from queue_schemas.messages import Completed, Failed, RunningSubtask, Started
+from db.models import sql_list, subtasks
+from db.statement import Statement
+from queue_schemas.messages import Completed, RunningSubtask, Started
 from queue_schemas.states import SUBTASK_MOVES, SubtaskState, sources
 
 
@@ -42,29 +42,19 @@ class StoredSubtask:
     execution: UUID | None
 
 
-_DECIDING = (
-    subtasks.c.id,
-    subtasks.c.request_id.label("request"),
-    subtasks.c.step,
-    subtasks.c.kind,
-    subtasks.c.model,
-    subtasks.c.depends_on,
-    subtasks.c.state,
-    subtasks.c.attempt,
-    subtasks.c.losses,
-    subtasks.c.execution,
-)
+_OF_REQUESTS = Statement("""
+    SELECT id, request_id AS request, step, kind, model, depends_on, state, attempt, losses,
+           execution
+      FROM millrace.subtasks WHERE request_id = ANY(:requests) ORDER BY position
+""")
 
 
 async def of_requests(
     connection: AsyncConnection, requests: Sequence[UUID]
 ) -> dict[UUID, list[StoredSubtask]]:
     """All subtasks of these requests, by request, in the order they were stored."""
-    query = (
-        select(*_DECIDING).where(subtasks.c.request_id.in_(requests)).order_by(subtasks.c.position)
-    )
     found: dict[UUID, list[StoredSubtask]] = {request: [] for request in requests}
-    for row in (await connection.execute(query)).mappings():
+    for row in await _OF_REQUESTS.run(connection, {"requests": list(requests)}):
         subtask = StoredSubtask(**{**row, "state": SubtaskState(row["state"])})
         found[subtask.request].append(subtask)
     return found
@@ -82,69 +72,35 @@ async def details(connection: AsyncConnection, request: UUID) -> list[dict[str, 
     return [dict(row) for row in (await connection.execute(query)).mappings()]
 
 
-async def spent(connection: AsyncConnection, request: UUID) -> tuple[int, int]:
-    """Prompt and completion tokens of all executions of a request, counted or not."""
-    query = (
-        select(
-            func.coalesce(func.sum(attempts.c.prompt_tokens), 0),
-            func.coalesce(func.sum(attempts.c.completion_tokens), 0),
-        )
-        .join(subtasks, subtasks.c.id == attempts.c.subtask_id)
-        .where(subtasks.c.request_id == request)
-    )
-    row = (await connection.execute(query)).one()
-    return int(row[0]), int(row[1])
-
-
-async def ledger(connection: AsyncConnection, request: UUID) -> list[dict[str, Any]]:
-    """Every execution of a request that ended, counted or not."""
-    query = (
-        select(attempts)
-        .join(subtasks, subtasks.c.id == attempts.c.subtask_id)
-        .where(subtasks.c.request_id == request)
-        .order_by(attempts.c.finished_at)
-    )
-    return [dict(row) for row in (await connection.execute(query)).mappings()]
-
-
-_MARK_QUEUED = text(f"""
+_MARK_QUEUED = Statement(f"""
     UPDATE millrace.subtasks s SET state = 'queued', queued_at = now()
       FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[])) AS c(id, attempt)
      WHERE s.id = c.id AND s.attempt = c.attempt AND s.state IN ({_from(SubtaskState.QUEUED)})
-""")
-_FORGET_SENT = text("""
-    DELETE FROM millrace.outbox o
-     USING unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[])) AS c(id, attempt)
-     WHERE o.subtask_id = c.id AND o.attempt = c.attempt
 """)
 
 
 async def mark_queued(connection: AsyncConnection, sent: Sequence[tuple[UUID, int]]) -> None:
     """The broker confirmed these (subtask, attempt) pairs."""
-    await connection.execute(_MARK_QUEUED, _pairs(sent))
-
-
-async def forget_sent(connection: AsyncConnection, sent: Sequence[tuple[UUID, int]]) -> None:
-    """Delete the outbox rows of (subtask, attempt) pairs that the broker has confirmed."""
-    await connection.execute(_FORGET_SENT, _pairs(sent))
-
-
-def _pairs(sent: Sequence[tuple[UUID, int]]) -> dict[str, list[UUID] | list[int]]:
-    return {"ids": [pair[0] for pair in sent], "attempts": [pair[1] for pair in sent]}
+    values = {"ids": [pair[0] for pair in sent], "attempts": [pair[1] for pair in sent]}
+    await _MARK_QUEUED.run(connection, values)
 
 
 # A later delivery of the same attempt takes over from an earlier one; between equals the first
-# claim stands until its lease is over.
-_CLAIM = text(f"""
+# claim stands until its lease is over. Whoever may claim may also end: notes and results travel on
+# different queues to different replicas, so a result can be here before its claim is.
+_MAY_CLAIM = "(s.state <> 'running' OR s.delivery < r.delivery OR s.lease_until < now())"
+_MAY_END = f"(s.execution = r.execution OR {_MAY_CLAIM})"
+
+_CLAIM = Statement(f"""
     UPDATE millrace.subtasks s
-       SET state = 'running', execution = c.execution, delivery = c.delivery, worker = c.worker,
+       SET state = 'running', execution = r.execution, delivery = r.delivery, worker = r.worker,
            lease_until = now() + make_interval(secs => :lease),
            started_at = now()
       FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[]), CAST(:executions AS uuid[]),
                   CAST(:deliveries AS integer[]), CAST(:workers AS text[]))
-           AS c(id, attempt, execution, delivery, worker)
-     WHERE s.id = c.id AND s.attempt = c.attempt AND s.state IN ({_from(SubtaskState.RUNNING)})
-       AND (s.state <> 'running' OR s.delivery < c.delivery OR s.lease_until < now())
+           AS r(id, attempt, execution, delivery, worker)
+     WHERE s.id = r.id AND s.attempt = r.attempt AND s.state IN ({_from(SubtaskState.RUNNING)})
+       AND {_MAY_CLAIM}
     RETURNING s.id, s.request_id, s.kind
 """)
 
@@ -161,16 +117,18 @@ async def claim(
         "workers": [s.worker for s in starts],
         "lease": lease_seconds,
     }
-    return [(row[0], row[1], row[2]) for row in await connection.execute(_CLAIM, values)]
+    return [(row[0], row[1], row[2]) for row in await _CLAIM.run(connection, values)]
 
 
 async def outrun(connection: AsyncConnection, starts: Sequence[Started]) -> list[Started]:
     """Of executions that got no lease: those that work in vain and must stop.
 
-    An execution whose own result was applied before its Started arrived is not among them.
+    An execution whose own result was applied before its Started arrived is not among them; one
+    whose subtask was ended by somebody else is.
     """
     query = select(subtasks.c.id, subtasks.c.execution).where(
-        subtasks.c.id.in_([start.subtask for start in starts])
+        subtasks.c.id.in_([start.subtask for start in starts]),
+        subtasks.c.state.not_in((SubtaskState.CANCELLED, SubtaskState.DEAD)),
     )
     holders = {row.id: row.execution for row in await connection.execute(query)}
     return [start for start in starts if holders.get(start.subtask) != start.execution]
@@ -204,24 +162,33 @@ async def renew(
 
 
 # A result may arrive before its Started was written; the engine's time then says when it began.
-_SUCCEED = text(f"""
-    UPDATE millrace.subtasks s
-       SET state = 'succeeded', text = r.text, reasoning = nullif(r.reasoning, ''),
-           tool_calls = r.tool_calls, logprobs = r.logprobs, finish_reason = r.finish_reason,
-           execution = r.execution, worker = r.worker, first_token_seconds = r.first_token,
-           started_at = coalesce(s.started_at, greatest(
-               s.ready_at, now() - make_interval(secs => r.engine_seconds))),
-           lease_until = NULL, finished_at = now()
-      FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[]), CAST(:executions AS uuid[]),
-                  CAST(:workers AS text[]), CAST(:texts AS text[]), CAST(:reasonings AS text[]),
-                  CAST(:tool_calls AS jsonb[]), CAST(:logprobs AS jsonb[]),
-                  CAST(:finish_reasons AS text[]), CAST(:first_tokens AS double precision[]),
-                  CAST(:engine_seconds AS double precision[]))
-           AS r(id, attempt, execution, worker, text, reasoning, tool_calls, logprobs,
-                finish_reason, first_token, engine_seconds)
-     WHERE s.id = r.id AND s.attempt = r.attempt AND s.state IN ({_from(SubtaskState.SUCCEEDED)})
-       AND (s.execution IS NULL OR s.execution = r.execution OR s.state <> 'running')
-    RETURNING s.id
+# The outbox row is still there when whoever published it died before it heard the confirm.
+_SUCCEED = Statement(f"""
+    WITH moved AS (
+        UPDATE millrace.subtasks s
+           SET state = 'succeeded', text = r.text, reasoning = nullif(r.reasoning, ''),
+               tool_calls = r.tool_calls, logprobs = r.logprobs, finish_reason = r.finish_reason,
+               execution = r.execution, delivery = r.delivery, worker = r.worker,
+               first_token_seconds = r.first_token,
+               started_at = coalesce(s.started_at, greatest(
+                   s.ready_at, now() - make_interval(secs => r.engine_seconds))),
+               lease_until = NULL, finished_at = now()
+          FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[]),
+                      CAST(:executions AS uuid[]), CAST(:deliveries AS integer[]),
+                      CAST(:workers AS text[]), CAST(:texts AS text[]),
+                      CAST(:reasonings AS text[]), CAST(:tool_calls AS jsonb[]),
+                      CAST(:logprobs AS jsonb[]), CAST(:finish_reasons AS text[]),
+                      CAST(:first_tokens AS double precision[]),
+                      CAST(:engine_seconds AS double precision[]))
+               AS r(id, attempt, execution, delivery, worker, text, reasoning, tool_calls, logprobs,
+                    finish_reason, first_token, engine_seconds)
+         WHERE s.id = r.id AND s.attempt = r.attempt
+           AND s.state IN ({_from(SubtaskState.SUCCEEDED)}) AND {_MAY_END}
+        RETURNING s.id
+    ), forgotten AS (
+        DELETE FROM millrace.outbox o USING moved m WHERE o.subtask_id = m.id
+    )
+    SELECT id FROM moved
 """)
 
 
@@ -231,6 +198,7 @@ async def succeed(connection: AsyncConnection, results: Sequence[Completed]) -> 
         "ids": [r.subtask for r in results],
         "attempts": [r.attempt for r in results],
         "executions": [r.execution for r in results],
+        "deliveries": [r.delivery for r in results],
         "workers": [r.worker for r in results],
         "texts": [r.text for r in results],
         "reasonings": [r.reasoning for r in results],
@@ -240,23 +208,30 @@ async def succeed(connection: AsyncConnection, results: Sequence[Completed]) -> 
         "first_tokens": [r.usage.first_token_seconds for r in results],
         "engine_seconds": [r.usage.engine_seconds for r in results],
     }
-    return set((await connection.execute(_SUCCEED, values)).scalars())
+    return {row["id"] for row in await _SUCCEED.run(connection, values)}
 
 
 def _json(value: object) -> str | None:
     return None if value is None else to_json(value).decode()
 
 
+# Of an execution that ended its attempt; of nobody, when the master itself did. Whom the sweep
+# thinks lost may have had a heartbeat written since it looked.
+_ENDER = """(SELECT CAST(:execution AS uuid) AS execution, CAST(:delivery AS integer) AS delivery)
+           AS r"""
+_ENDER_MAY = f"""(r.execution IS NULL OR {_MAY_END})
+       AND (NOT CAST(:lost AS boolean) OR s.lease_until < now())"""
 _AGAIN = text(f"""
     UPDATE millrace.subtasks s
-       SET state = 'ready', attempt = s.attempt + 1, losses = s.losses + :lost,
+       SET state = 'ready', attempt = s.attempt + 1,
+           losses = s.losses + CAST(:lost AS boolean)::integer,
            shown = coalesce(CAST(:shown AS text), s.shown),
            model = coalesce(CAST(:model AS text), s.model),
            execution = NULL, delivery = NULL, lease_until = NULL, queued_at = NULL,
            started_at = NULL, ready_at = now(), error = CAST(:error AS jsonb)
+      FROM {_ENDER}
      WHERE s.id = :id AND s.attempt = :attempt AND s.state IN ({_from(SubtaskState.READY)})
-       AND (CAST(:execution AS uuid) IS NULL OR s.execution IS NULL
-            OR s.execution = CAST(:execution AS uuid))
+       AND {_ENDER_MAY}
     RETURNING s.id
 """)
 _FORGET_OUTBOX = text("DELETE FROM millrace.outbox WHERE subtask_id = :id AND attempt = :attempt")
@@ -268,6 +243,7 @@ async def again(  # noqa: PLR0913 - an attempt has as many sides as it has
     attempt: int,
     *,
     execution: UUID | None = None,
+    delivery: int = 0,
     delay_seconds: float = 0.0,
     error: str | None = None,
     lost: bool = False,
@@ -276,14 +252,15 @@ async def again(  # noqa: PLR0913 - an attempt has as many sides as it has
 ) -> bool:
     """Prepare the next attempt, with its outbox row. False: somebody was faster.
 
-    `model`: who is to answer from now on, if it is to be another one.
+    `lost`: because the lease is over. `model`: who is to answer from now on, if another one.
     """
     values = {
         "id": subtask,
         "attempt": attempt,
         "execution": execution,
+        "delivery": delivery,
         "error": error,
-        "lost": int(lost),
+        "lost": lost,
         "shown": shown,
         "model": model,
     }
@@ -330,16 +307,18 @@ _END = {
     state: text(f"""
         UPDATE millrace.subtasks s
            SET state = '{state}', error = CAST(:error AS jsonb), lease_until = NULL,
-               text = nullif(CAST(:text AS text), ''), finished_at = now()
+               text = nullif(CAST(:text AS text), ''), finished_at = now(),
+               execution = coalesce(r.execution, s.execution),
+               delivery = CASE WHEN r.execution IS NULL THEN s.delivery ELSE r.delivery END
+          FROM {_ENDER}
          WHERE s.id = :id AND s.attempt = :attempt AND s.state IN ({_from(state)})
-           AND (CAST(:execution AS uuid) IS NULL OR s.execution IS NULL
-                OR s.execution = CAST(:execution AS uuid))
+           AND {_ENDER_MAY}
     """)
     for state in (SubtaskState.FAILED, SubtaskState.DEAD, SubtaskState.SKIPPED)
 }
 
 
-async def end(
+async def end(  # noqa: PLR0913 - as above
     connection: AsyncConnection,
     subtask: UUID,
     attempt: int,
@@ -347,14 +326,21 @@ async def end(
     *,
     error: str | None,
     execution: UUID | None = None,
+    delivery: int = 0,
+    lost: bool = False,
     text: str = "",
 ) -> bool:
-    """End a subtask without a whole text: failed, dead or skipped. `error` is JSON."""
+    """End a subtask without a whole text: failed, dead or skipped. `error` is JSON.
+
+    `lost`: because the lease is over.
+    """
     values = {
         "id": subtask,
         "attempt": attempt,
         "error": error,
         "execution": execution,
+        "delivery": delivery,
+        "lost": lost,
         "text": text,
     }
     moved = (await connection.execute(_END[state], values)).rowcount == 1
@@ -363,42 +349,9 @@ async def end(
     return moved
 
 
-async def record(
-    connection: AsyncConnection,
-    results: Iterable[tuple[Completed | Failed, UUID, str]],
-    applied: set[UUID],
-) -> None:
-    """Enter (result, tenant, model) into the ledger, whether it counted or not."""
-    rows = [
-        {
-            "subtask_id": r.subtask,
-            "attempt": r.attempt,
-            "execution": r.execution,
-            "tenant_id": tenant,
-            "model": model,
-            "worker": r.worker,
-            "outcome": r.status if isinstance(r, Completed) else r.code,
-            "applied": r.execution in applied,
-            "error": None if isinstance(r, Completed) else _error(r),
-            "prompt_tokens": r.usage.prompt_tokens,
-            "completion_tokens": r.usage.completion_tokens,
-            "estimated": r.usage.estimated,
-            "engine_seconds": r.usage.engine_seconds,
-            "load_seconds": r.usage.load_seconds,
-            "first_token_seconds": r.usage.first_token_seconds,
-        }
-        for r, tenant, model in results
-    ]
-    if rows:
-        await connection.execute(upsert(attempts).on_conflict_do_nothing(), rows)
-
-
-def _error(failed: Failed) -> dict[str, str]:
-    return {"kind": failed.kind, "code": failed.code, "message": failed.message}
-
-
 _EXPIRED = text("""
-    SELECT s.id, s.request_id, s.attempt, s.losses, s.execution, s.worker, s.step, s.model
+    SELECT s.id, s.request_id, s.attempt, s.losses, s.execution, s.delivery, s.worker, s.step,
+           s.model
       FROM millrace.subtasks s
      WHERE s.state = 'running' AND s.lease_until < now()
      ORDER BY s.lease_until LIMIT :limit
@@ -414,6 +367,7 @@ class Lost:
     attempt: int
     losses: int
     execution: UUID
+    delivery: int
     worker: str
     step: str
     model: str
@@ -423,68 +377,3 @@ async def expired_leases(connection: AsyncConnection, limit: int) -> list[Lost]:
     """The subtasks whose lease is over, longest first."""
     rows = await connection.execute(_EXPIRED, {"limit": limit})
     return [Lost(*row) for row in rows]
-
-
-_PUBLISH_AGAIN = """
-    lost AS (
-        UPDATE millrace.subtasks s SET queued_at = now()
-          FROM waiting w WHERE s.id = w.id
-        RETURNING s.id, s.tenant_id, s.attempt, s.model, s.owner, s.request_id
-    )
-    INSERT INTO millrace.outbox (tenant_id, subtask_id, attempt, model, owner, priority)
-    SELECT l.tenant_id, l.id, l.attempt, l.model, l.owner, q.priority
-      FROM lost l JOIN millrace.requests q ON q.id = l.request_id
-    ON CONFLICT DO NOTHING RETURNING subtask_id
-"""
-_FORGOTTEN = text(f"""
-    WITH waiting AS (
-        SELECT id FROM millrace.subtasks
-         WHERE model = :model AND state = 'queued'
-           AND queued_at < now() - make_interval(secs => :age)
-           FOR UPDATE SKIP LOCKED
-    ), {_PUBLISH_AGAIN}
-""")
-_MISSING = text(f"""
-    WITH waiting AS (
-        SELECT s.id FROM millrace.subtasks s
-          JOIN unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[])) AS m(id, attempt)
-            ON s.id = m.id AND s.attempt = m.attempt
-         WHERE s.state = 'queued' FOR UPDATE OF s SKIP LOCKED
-    ), {_PUBLISH_AGAIN}
-""")
-
-
-async def republish(connection: AsyncConnection, missing: Sequence[tuple[UUID, int]]) -> list[UUID]:
-    """Queue again these (subtask, attempt) pairs, of which the broker has no message."""
-    return list((await connection.execute(_MISSING, _pairs(missing))).scalars())
-
-
-async def republish_forgotten(
-    connection: AsyncConnection, model: str, age_seconds: float
-) -> list[UUID]:
-    """Queue again what was confirmed long ago although the broker's queue is empty now."""
-    values = {"model": model, "age": age_seconds}
-    return list((await connection.execute(_FORGOTTEN, values)).scalars())
-
-
-_UNSENT = """
-      FROM millrace.subtasks s JOIN millrace.requests q ON q.id = s.request_id
-     WHERE s.state = 'ready' AND s.finished_at IS NULL AND NOT EXISTS (
-           SELECT 1 FROM millrace.outbox o WHERE o.subtask_id = s.id AND o.attempt = s.attempt)
-"""
-_READY_UNSENT = text(f"SELECT s.id {_UNSENT}")
-_ENQUEUE_UNSENT = text(f"""
-    INSERT INTO millrace.outbox (tenant_id, subtask_id, attempt, model, owner, priority)
-    SELECT s.tenant_id, s.id, s.attempt, s.model, s.owner, q.priority {_UNSENT}
-    ON CONFLICT DO NOTHING RETURNING subtask_id
-""")
-
-
-async def unsent(connection: AsyncConnection) -> list[UUID]:
-    """Ready subtasks that no outbox row would ever publish. There should never be one."""
-    return list((await connection.execute(_READY_UNSENT)).scalars())
-
-
-async def enqueue_unsent(connection: AsyncConnection) -> list[UUID]:
-    """Give ready subtasks the outbox row that they lack."""
-    return list((await connection.execute(_ENQUEUE_UNSENT)).scalars())

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import requests, subtasks, workers
+from db import ledger, requests, subtasks, workers
 from db.requests import LockedRequest
 from db.subtasks import StoredSubtask
 from master import retry
@@ -20,8 +20,12 @@ from queue_schemas.states import REQUEST_TERMINAL, RequestState, SubtaskState
 
 Result = Completed | Failed
 
-CANCELLED = "cancelled"
-"""The code of a result whose execution was told to stop; it only settles the bill."""
+_CANCELLED = "cancelled"
+
+
+def is_only_a_bill(result: Result) -> bool:
+    """Whether its execution was told to stop: it says what that cost, and moves nothing."""
+    return isinstance(result, Failed) and result.code == _CANCELLED
 
 
 @dataclass
@@ -61,12 +65,12 @@ async def apply(
     results = [result for result in results if result.subtask in known]
 
     agreeing = [r for r in results if r.text.startswith(shown.get(r.subtask, ""))]
-    moved = await _succeed(connection, agreeing, applied)
+    moved = await _succeed(connection, agreeing, known, applied)
     for result in results:
         if isinstance(result, Completed) and result not in agreeing:
             await _continue(connection, result, shown[result.subtask], limits, applied, moved)
     for failed in results:
-        if isinstance(failed, Failed) and failed.code != CANCELLED:
+        if isinstance(failed, Failed) and not is_only_a_bill(failed):
             subtask = known[failed.subtask]
             following = await after_failure(connection, failed, subtask, limits, view)
             # What the client saw stays in the record.
@@ -74,7 +78,7 @@ async def apply(
             kept = failed.model_copy(update={"text": text})
             await _fail(connection, kept, following, applied, moved)
     models = await _models(connection, results, known)
-    await subtasks.record(
+    await ledger.record(
         connection,
         [(r, applied.requests[r.request].tenant, models[r.execution]) for r in results],
         applied.counted,
@@ -84,10 +88,13 @@ async def apply(
 
 
 async def _succeed(
-    connection: AsyncConnection, results: Sequence[Result], applied: Applied
+    connection: AsyncConnection,
+    results: Sequence[Result],
+    known: Mapping[UUID, StoredSubtask],
+    applied: Applied,
 ) -> dict[UUID, Result]:
     """Apply the successes; returns them by subtask."""
-    successes = _newest([r for r in results if isinstance(r, Completed)])
+    successes = _newest([r for r in results if isinstance(r, Completed)], known)
     if not successes:
         return {}
     moved = await subtasks.succeed(connection, successes)
@@ -120,14 +127,22 @@ async def _continue(
         diverged.subtask,
         diverged.attempt,
         execution=diverged.execution,
+        delivery=diverged.delivery,
         shown=shown,
     ):
         applied.progress[diverged.request] = Progress(ready=True)
 
 
-def _newest(results: Sequence[Completed]) -> list[Completed]:
-    """One result a subtask: a duplicate in one statement would make its outcome a lottery."""
-    return list({r.subtask: r for r in sorted(results, key=lambda r: r.attempt)}.values())
+def _newest(results: Sequence[Completed], known: Mapping[UUID, StoredSubtask]) -> list[Completed]:
+    """One result a subtask: a duplicate in one statement would make its outcome a lottery.
+
+    The latest delivery of the latest attempt; between equals the one that has the lease.
+    """
+
+    def order(r: Completed) -> tuple[int, int, bool]:
+        return r.attempt, r.delivery, r.execution == known[r.subtask].execution
+
+    return list({r.subtask: r for r in sorted(results, key=order)}.values())
 
 
 async def _models(
@@ -160,6 +175,7 @@ async def _fail(
             failed.subtask,
             failed.attempt,
             execution=failed.execution,
+            delivery=failed.delivery,
             delay_seconds=decision.delay_seconds,
             error=error,
             model=following.model,
@@ -174,6 +190,7 @@ async def _fail(
             decision.state,
             error=error,
             execution=failed.execution,
+            delivery=failed.delivery,
             text=failed.text,
         )
         if counted:

@@ -5,7 +5,7 @@ is acknowledged only after its commit. Everything here may run on any replica, a
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -17,12 +17,13 @@ from db import outbox, requests, subtasks, workers
 from db.requests import LockedRequest
 from master import metrics
 from master.announce import announce, broadcast, notify
-from master.apply import Applied, Result, apply
+from master.apply import Applied, Result, apply, is_only_a_bill
 from master.attempts import Limits
 from master.batches import Batches
 from master.dispatch import Dispatcher
 from master.facts import Confirmed, Fact, Received
 from master.fleet import FleetView
+from master.onlookers import Onlookers, Sights
 from master.planning.plan import StepKind
 from master.settings import MasterSettings
 from master.streams import Streams
@@ -43,6 +44,7 @@ from queue_schemas.states import RequestState
 log = structlog.get_logger(__name__)
 
 _PREFETCH = 1000
+_EARLY_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,6 @@ class _Batch:
     confirmed: list[Confirmed]
     all_confirmed: list[Confirmed]
     beats: list[Heartbeat]
-
-    @property
-    def requests(self) -> list[UUID]:
-        """Every request that the batch moves, in the order of locking."""
-        return sorted({fact.request for fact in (*self.results, *self.starts, *self.confirmed)})
 
 
 class Collector:
@@ -83,6 +80,7 @@ class Collector:
         self._lease_seconds = settings.lease_seconds
         self._limits = Limits.of(settings)
         self._key = settings.key_ring
+        self._onlookers = Onlookers(streams.queue.name, bus, settings.key_ring)
 
     async def run(self) -> None:
         """Consume until cancelled."""
@@ -119,12 +117,15 @@ class Collector:
         return await self._bus.consume(queue, receive, prefetch=_PREFETCH)
 
     async def _write(self, facts: list[Fact]) -> None:
-        batch = _sort(facts)
         in_vain: list[Started] = []
         unclaimed: list[Started] = []
         applied: Applied | None = None
         async with self._engine.begin() as connection:
-            locked = await requests.lock(connection, batch.requests) if batch.requests else {}
+            ids = _requests(facts)
+            locked = await requests.lock(connection, ids) if ids else {}
+            sights = await self._onlookers.look(connection, _results(facts), locked)
+            early = [fact for fact in facts if _is_of(fact, sights.early)]
+            batch = _sort([fact for fact in facts if fact not in early] if early else facts)
             if batch.confirmed:
                 await subtasks.mark_queued(
                     connection, [(fact.subtask, fact.attempt) for fact in batch.confirmed]
@@ -132,7 +133,7 @@ class Collector:
             if batch.starts:
                 in_vain = await self._claim(connection, batch.starts)
             if batch.results:
-                shown = self._streams.shown(batch.results)
+                shown = {**sights.shown, **self._streams.shown(batch.results)}
                 applied = await apply(
                     connection, batch.results, locked, self._view, self._limits, shown
                 )
@@ -142,7 +143,8 @@ class Collector:
                 )
             if batch.beats:
                 unclaimed = await self._hear(connection, batch.beats)
-        await _acknowledge(facts)
+        await _acknowledge([fact for fact in facts if fact not in early] if early else facts)
+        await self._wait_for(early, sights)
         for start in unclaimed:
             self._facts.put(start)
         if applied is not None:
@@ -152,6 +154,13 @@ class Collector:
             await broadcast(self._bus, stop, self._key)
         for redirect in _redirects(batch.starts, locked):
             await broadcast(self._bus, redirect, self._key)
+
+    async def _wait_for(self, early: Sequence[Fact], sights: Sights) -> None:
+        """Look at these results again in a moment; until then they stay unacknowledged."""
+        for fact in early:
+            for result in _results([fact]):
+                await self._onlookers.ask(result, sights.early[result.execution])
+            asyncio.get_running_loop().call_later(_EARLY_SECONDS, self._facts.put, fact)
 
     async def _refuse(self, fact: Fact) -> None:
         """The database refuses this one, and would again: put a result aside, drop a note."""
@@ -200,19 +209,34 @@ class Collector:
         await tell(applied, self._bus, self._streams, self._dispatcher, self._key)
 
 
+def _results(facts: Sequence[Fact]) -> list[Result]:
+    messages = [fact.message for fact in facts if isinstance(fact, Received)]
+    return [message for message in messages if isinstance(message, Completed | Failed)]
+
+
+def _is_of(fact: Fact, executions: Container[UUID]) -> bool:
+    return any(result.execution in executions for result in _results([fact]))
+
+
+def _requests(facts: Sequence[Fact]) -> list[UUID]:
+    """Every request that the facts move, in the order of locking."""
+    notes = [fact.message if isinstance(fact, Received) else fact for fact in facts]
+    return sorted({note.request for note in notes if not isinstance(note, Heartbeat)})
+
+
 def _sort(facts: Sequence[Fact]) -> _Batch:
     messages = [fact.message for fact in facts if isinstance(fact, Received)]
-    results = [message for message in messages if isinstance(message, Completed | Failed)]
+    results = _results(facts)
     starts = [fact for fact in (*messages, *facts) if isinstance(fact, Started)]
     beats = {message.worker: message for message in messages if isinstance(message, Heartbeat)}
     confirmed = [fact for fact in facts if isinstance(fact, Confirmed)]
-    ended = {(result.subtask, result.attempt) for result in results}
+    # One that was told to stop ends nothing: its subtask may still be as ready as before.
+    ended = {(r.subtask, r.attempt) for r in results if not is_only_a_bill(r)}
     begun = {(start.subtask, start.attempt) for start in starts}
     executions = {result.execution for result in results}
     return _Batch(
         results=results,
-        # A redelivered execution has to take the subtask over before its result can count.
-        starts=_newest([s for s in starts if s.delivery or s.execution not in executions]),
+        starts=_newest([start for start in starts if start.execution not in executions]),
         confirmed=[fact for fact in confirmed if (fact.subtask, fact.attempt) not in ended | begun],
         all_confirmed=confirmed,
         beats=list(beats.values()),
@@ -224,7 +248,7 @@ def _redirects(starts: Sequence[Started], locked: Mapping[UUID, LockedRequest]) 
     for start in starts:
         request = locked.get(start.request)
         if request and request.adopted and request.reply_to:
-            yield Resend(subtask=start.subtask, offset=0, to=request.reply_to)
+            yield Resend(subtask=start.subtask, offset=0, reasoning=0, to=request.reply_to)
 
 
 def _newest(starts: list[Started]) -> list[Started]:

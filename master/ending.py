@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import JsonValue
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import requests, subtasks
+from db import ledger, requests, subtasks
 from master.aggregation.cursor import PartText, final_text
 from master.aggregation.layout import Segment, fallback_layout, layout
 from master.planning.plan import AggregatorName, Plan
@@ -30,6 +30,7 @@ class Ending:
     logprobs: JsonValue = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    """Of the executions that the answer is made of; the bill of all is the request's record."""
 
 
 def of_single(result: Completed) -> Ending:
@@ -46,7 +47,7 @@ def of_single(result: Completed) -> Ending:
     )
 
 
-def compose(plan: Plan, rows: Sequence[Mapping[str, Any]], spent: tuple[int, int]) -> Ending:
+def compose(plan: Plan, rows: Sequence[Mapping[str, Any]], tokens: tuple[int, int]) -> Ending:
     """The ending of a request all of whose subtasks ended. `rows` are its subtask rows."""
     by_step = {row["step"]: row for row in rows}
     segments = shown_segments(plan, by_step)
@@ -56,8 +57,8 @@ def compose(plan: Plan, rows: Sequence[Mapping[str, Any]], spent: tuple[int, int
         return Ending(
             RequestState.FAILED,
             error=_first_error(rows),
-            prompt_tokens=spent[0],
-            completion_tokens=spent[1],
+            prompt_tokens=tokens[0],
+            completion_tokens=tokens[1],
         )
     only = succeeded[0] if len(segments) == 1 else None
     return Ending(
@@ -68,8 +69,8 @@ def compose(plan: Plan, rows: Sequence[Mapping[str, Any]], spent: tuple[int, int
         reasoning=(only["reasoning"] or "") if only else "",
         tool_calls=(only["tool_calls"] or ()) if only else (),
         logprobs=only["logprobs"] if only else None,
-        prompt_tokens=spent[0],
-        completion_tokens=spent[1],
+        prompt_tokens=tokens[0],
+        completion_tokens=tokens[1],
     )
 
 
@@ -127,10 +128,10 @@ async def load(connection: AsyncConnection, request: UUID) -> Ending | None:
     stored = (await requests.load(connection, [request])).get(request)
     if stored is None or stored.state not in REQUEST_TERMINAL:
         return None
-    spent = await subtasks.spent(connection, request)
+    tokens = await ledger.tokens_of_answers(connection, request)
     rows = await subtasks.details(connection, request)
     if stored.state is RequestState.COMPLETED:
-        return compose(Plan.model_validate(stored.plan), rows, spent)
+        return compose(Plan.model_validate(stored.plan), rows, tokens)
     return Ending(
-        stored.state, error=stored.error, prompt_tokens=spent[0], completion_tokens=spent[1]
+        stored.state, error=stored.error, prompt_tokens=tokens[0], completion_tokens=tokens[1]
     )

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import requests, subtasks
+from db import ledger, requests, subtasks
 from db.subtasks import StoredSubtask
 from master import ending
 from master.ending import Ending
@@ -57,8 +57,8 @@ async def progress(
         return Progress(ready=ready)
     stored = (await requests.load(connection, [request]))[request]
     rows = await subtasks.details(connection, request)
-    spent = await subtasks.spent(connection, request)
-    return Progress(ended=ending.compose(Plan.model_validate(stored.plan), rows, spent))
+    tokens = await ledger.tokens_of_answers(connection, request)
+    return Progress(ended=ending.compose(Plan.model_validate(stored.plan), rows, tokens))
 
 
 async def _expand(

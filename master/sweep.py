@@ -17,7 +17,7 @@ from db import outbox, requests, subtasks
 from db.requests import LockedRequest
 from master import retry
 from master.announce import broadcast
-from master.apply import Applied, advance
+from master.apply import Applied, Result, advance
 from master.attempts import Limits, after_loss
 from master.batches import is_outage
 from master.cancel import EXPIRED, end_early, tell_stopped
@@ -99,29 +99,31 @@ class Sweeper:
                 return
             ids = sorted({row.request_id for row in lost})
             applied = Applied(requests=await requests.lock(connection, ids))
-            moved = [
-                failed for row in lost if (failed := await self._rescue(connection, row, applied))
-            ]
+            ended: dict[UUID, Result] = {}
+            taken = [row for row in lost if await self._rescue(connection, row, applied, ended)]
             steps = await subtasks.of_requests(connection, ids)
-            ended = {failed.subtask: failed for failed in moved}
             await advance(connection, steps, ended, self._view, applied)
-        for row in lost:
+        for row in taken:
             log.warning("sweep.lost_worker", subtask=str(row.id), worker=row.worker)
             stop = Cancel(subtasks=(row.id,), execution=row.execution)
             await broadcast(self._bus, stop, self._key)
         await tell(applied, self._bus, self._streams, self._dispatcher, self._key)
 
     async def _rescue(
-        self, connection: AsyncConnection, row: subtasks.Lost, applied: Applied
-    ) -> Failed | None:
-        """Prepare another attempt; the failure that ends the subtask, if there is to be none."""
+        self,
+        connection: AsyncConnection,
+        row: subtasks.Lost,
+        applied: Applied,
+        ended: dict[UUID, Result],
+    ) -> bool:
+        """Prepare another attempt, or end the subtask. False: it was not lost after all."""
         message = f"its worker {row.worker} fell silent"
         error = {"kind": ErrorKind.POISON, "code": "worker_lost", "message": message}
         stored = to_json(error).decode()
         following = await after_loss(connection, row, self._limits, self._view)
         decision = following.decision
         if isinstance(decision, retry.Again):
-            if await subtasks.again(
+            moved = await subtasks.again(
                 connection,
                 row.id,
                 row.attempt,
@@ -130,23 +132,36 @@ class Sweeper:
                 error=stored,
                 lost=True,
                 model=following.model,
-            ):
+            )
+            if moved:
                 applied.progress[row.request_id] = Progress(ready=True)
-            return None
-        if not await subtasks.end(
-            connection, row.id, row.attempt, decision.state, error=stored, execution=row.execution
-        ):
-            return None
-        return Failed(
+            return moved
+        failed = Failed(
             request=row.request_id,
             subtask=row.id,
             attempt=row.attempt,
             execution=row.execution,
+            delivery=row.delivery,
             worker=row.worker,
             kind=ErrorKind.POISON,
             code="worker_lost",
             message=message,
         )
+        moved = await subtasks.end(
+            connection,
+            row.id,
+            row.attempt,
+            decision.state,
+            error=stored,
+            execution=row.execution,
+            delivery=row.delivery,
+            lost=True,
+            # What the client saw stays in the record.
+            text=self._streams.shown([failed]).get(row.id, ""),
+        )
+        if moved:
+            ended[row.id] = failed
+        return moved
 
     async def enqueue_unsent(self) -> None:
         """Give ready subtasks that lost their outbox row another one."""

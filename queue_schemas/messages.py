@@ -131,6 +131,9 @@ class Outcome(Message):
     subtask: UUID
     attempt: int = Field(ge=1)
     execution: UUID
+    delivery: int = Field(
+        default=0, ge=0, description="As in Started, which a result may well overtake."
+    )
     worker: str
     usage: Usage = Usage()
 
@@ -173,6 +176,9 @@ class Resend(Message):
     type: Literal["resend"] = "resend"
     subtask: UUID
     offset: int = Field(ge=0, description="Of the content channel.")
+    reasoning: int | None = Field(
+        default=None, ge=0, description="Of the reasoning channel; none leaves it out."
+    )
     to: str = Field(description="The tokens queue to send to from now on.")
 
 

@@ -232,7 +232,7 @@ async def test_a_taken_outbox_row_comes_due_again_when_its_taker_dies(
         assert await outbox.take(connection, "m", 10, 30) == []
         await connection.execute(text("UPDATE millrace.outbox SET available_at = now()"))
         assert [due.tries for due in await outbox.take(connection, "m", 10, 30)] == [2]
-        await subtasks.forget_sent(connection, [(subtask, 1)])
+        await outbox.forget_sent(connection, [(subtask, 1)])
         assert await outbox.oldest_seconds(connection) is None
 
 
@@ -284,9 +284,9 @@ async def test_a_message_that_the_broker_lost_is_queued_again_once(
     async with engine.begin() as connection:
         _, [subtask] = await add(connection, tenant)
         await subtasks.mark_queued(connection, [(subtask, 1)])
-        await subtasks.forget_sent(connection, [(subtask, 1)])
-        assert await subtasks.republish_forgotten(connection, "m", 60) == []
+        await outbox.forget_sent(connection, [(subtask, 1)])
+        assert await outbox.republish_forgotten(connection, "m", 60) == []
     async with engine.begin() as connection:
-        assert await subtasks.republish_forgotten(connection, "m", 0) == [subtask]
+        assert await outbox.republish_forgotten(connection, "m", 0) == [subtask]
     async with engine.begin() as connection:
         assert [due.attempt for due in await outbox.take(connection, "m", 10, 30)] == [1]

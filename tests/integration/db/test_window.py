@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import requests, subtasks, workers
+from db import outbox, requests, subtasks, workers
 
 
 async def test_what_the_broker_lost_takes_no_place_on_its_queue(
@@ -18,11 +18,11 @@ async def test_what_the_broker_lost_takes_no_place_on_its_queue(
         await requests.add(connection, request, steps)
         sent = [(step.id, 1) for step in steps]
         await subtasks.mark_queued(connection, sent)
-        await subtasks.forget_sent(connection, sent)
+        await outbox.forget_sent(connection, sent)
         load = (await workers.loads(connection))["m"]
         assert (load.ready, load.queued, load.waiting) == (0, 3, 0)
     async with engine.begin() as connection:
-        assert await subtasks.republish(connection, [*sent[:2], (steps[2].id, 7)])
+        assert await outbox.republish(connection, [*sent[:2], (steps[2].id, 7)])
         load = (await workers.loads(connection))["m"]
         assert (load.ready, load.queued, load.waiting) == (2, 1, 2)
         states = await connection.scalars(text("SELECT DISTINCT state FROM millrace.subtasks"))

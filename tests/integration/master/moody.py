@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
+from pydantic import JsonValue
+
 from queue_schemas.messages import ErrorKind, SubtaskRequest
 from queue_schemas.registry import Model
 from worker.providers.protocol import Delta, Finish, ProviderError
@@ -22,6 +24,8 @@ class Turn:
     """Before each word after the first."""
     error: ProviderError | None = None
     hangs: bool = False
+    tool_calls: tuple[dict[str, JsonValue], ...] = ()
+    logprobs: JsonValue = None
 
 
 class Moody:
@@ -48,7 +52,13 @@ class Moody:
             await asyncio.Event().wait()
         if turn.error is not None and not subtask.shown:
             raise turn.error
-        yield Finish("stop", prompt_tokens=3, completion_tokens=len(text.split()))
+        yield Finish(
+            "tool_calls" if turn.tool_calls else "stop",
+            prompt_tokens=3,
+            completion_tokens=len(text.split()),
+            tool_calls=turn.tool_calls,
+            logprobs=turn.logprobs,
+        )
 
     async def check(self) -> None:
         """Nothing can be missing."""

@@ -5,6 +5,7 @@ import asyncio
 import httpx2
 
 from bus.protocol import BusUnavailable
+from db.workers import ModelLoad
 from millrace.chaos.stack import until
 from tests.integration.master.conftest import MakeMill
 from tests.integration.master.mill import a_script
@@ -16,19 +17,32 @@ async def test_a_full_backlog_is_429_with_a_time_to_come_back_and_nothing_is_sto
     make_mill: MakeMill,
 ) -> None:
     mill = await make_mill(SLOW, max_backlog=3)
-    waiting = [asyncio.create_task(mill.ask()) for _ in range(4)]  # one runs, three wait
+    waiting = [asyncio.create_task(mill.ask())]
 
-    async def refused() -> bool:
-        return mill.running.view.backlog("mill") >= 3
+    async def one_runs() -> bool:
+        return [tuple(row) for row in await mill.rows(_STATES)] == [("running", 1)]
 
-    await until(refused, 10)
-    answer = await mill.ask()
-    assert answer.status_code == 429
-    assert answer.json()["error"]["code"] == "queue_full"
-    assert int(answer.headers["retry-after"]) >= 1
-    assert answer.headers["x-should-retry"] == "true"
-    assert len(mill.running.streams) == 4
-    await _leave(waiting)
+    await until(one_runs, 10)
+
+    async def nothing_waits() -> bool:
+        return mill.running.view.backlog("mill") == 0
+
+    await until(nothing_waits, 10)
+    # Without a moment in between, in which they could be counted in the database.
+    crowd = [asyncio.create_task(mill.ask()) for _ in range(8)]
+
+    async def all_are_in_or_refused() -> bool:
+        refused = sum(task.done() for task in crowd)
+        return refused >= 5 and len(mill.running.streams) == 1 + 8 - refused
+
+    await until(all_are_in_or_refused, 10)
+    for answer in (task.result() for task in crowd if task.done()):
+        assert answer.status_code == 429
+        assert answer.json()["error"]["code"] == "queue_full"
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.headers["x-should-retry"] == "true"
+    assert await mill.count("requests") == len(mill.running.streams)
+    await _leave([*waiting, *crowd])
 
 
 async def test_a_broker_that_is_away_for_long_is_503_and_recovers(make_mill: MakeMill) -> None:
@@ -57,7 +71,13 @@ async def test_open_webui_is_told_how_many_are_ahead(make_mill: MakeMill) -> Non
     waiting = [asyncio.create_task(mill.ask()) for _ in range(4)]
 
     async def queued() -> bool:
-        return mill.running.view.backlog("mill") == 3 and not mill.running.view.published
+        view = mill.running.view
+        return (
+            len(mill.running.streams) == 4
+            and view.backlog("mill") == 3
+            and view.loads["mill"].running == 1
+            and not view.published
+        )
 
     await until(queued, 10)
     body, headers = mill.body(stream=True), {"x-openwebui-user-id": "u1"}
@@ -69,6 +89,51 @@ async def test_open_webui_is_told_how_many_are_ahead(make_mill: MakeMill) -> Non
                 break
     assert "Waiting behind 3 others" in line
     await _leave(waiting)
+
+
+async def test_a_request_says_where_it_waits_and_when_it_is_expected_to_start(
+    make_mill: MakeMill,
+) -> None:
+    mill = await make_mill(SLOW, window=1)
+    waiting = [asyncio.create_task(mill.ask())]
+
+    async def one_runs() -> bool:
+        return [tuple(row) for row in await mill.rows(_STATES)] == [("running", 1)]
+
+    await until(one_runs, 10)
+    body = {"model": "mill", "input": "Why?", "background": True}
+    later = []
+    for _ in range(4):
+        answer = await mill.http.post("/v1/responses", json=body)
+        later.append(answer.headers["x-millrace-request-id"])
+
+    async def places() -> list[int]:
+        return [(await mill.record(request))["queue"]["position"] for request in later]
+
+    assert await places() == [1, 2, 3, 4]
+    place = (await mill.record(later[2]))["queue"]
+    assert place["expected_start_seconds"] is None, "nothing was measured yet"
+    load = ModelLoad(seconds_per_subtask=6.0)
+    mill.running.view.refresh = _not_now  # type: ignore[method-assign]
+    mill.running.view.loads = {"mill": load}
+    place = (await mill.record(later[2]))["queue"]
+    assert place == {"position": 3, "expected_start_seconds": 2 * 6.0}
+    await mill.http.delete(f"/v1/requests/{later[0]}")
+    record = await mill.record(later[0])
+    assert (record["state"], "queue" in record) == ("cancelled", False)
+    assert (await mill.record(later[2]))["queue"]["position"] == 2
+    await _leave(waiting)
+    started = await mill.until_state(later[1], "running")
+    assert "queue" not in started
+    for request in later:
+        await mill.http.delete(f"/v1/requests/{request}")
+
+
+_STATES = "SELECT state, count(*) FROM millrace.subtasks GROUP BY state"
+
+
+async def _not_now(*_: object) -> None:
+    """What was put there stays."""
 
 
 async def _leave(waiting: list[asyncio.Task[httpx2.Response]]) -> None:

@@ -10,8 +10,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bus.memory import MemoryBroker, MemoryBus
+from db import outbox, requests, subtasks
 from db import reconcile as facts
-from db import requests, subtasks
 from master.fleet import queues
 from master.mend import mend, tools
 from master.peeked import explain
@@ -72,7 +72,7 @@ class Site:
         request, ids = await self.add(steps)
         async with self.engine.begin() as connection:
             await subtasks.mark_queued(connection, [(i, 1) for i in ids])
-            await subtasks.forget_sent(connection, [(i, 1) for i in ids])
+            await outbox.forget_sent(connection, [(i, 1) for i in ids])
         for subtask in ids:
             await self.publish(subtask)
         return request, ids
@@ -85,7 +85,7 @@ class Site:
         )
         async with self.engine.begin() as connection:
             await subtasks.claim(connection, [start], lease_seconds)
-            await subtasks.forget_sent(connection, [(subtask, 1)])
+            await outbox.forget_sent(connection, [(subtask, 1)])
         return request, subtask
 
     async def publish(self, subtask: UUID, attempt: int = 1) -> None:

@@ -4,13 +4,19 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 
+from db import requests
 from master import streams
+from master.api import stored
+from master.api.errors import ApiError
+from master.api.response_events import HEAD
 from millrace.chaos.stack import until
 from tests.integration.master.mill import Mill, a_script, installations
 from tests.integration.master.responses_client import Events, create, replay, resume
@@ -167,7 +173,7 @@ async def test_a_number_beyond_what_was_generated_waits(make_mills: MakeMills) -
     got = Events()
     await create(one, got, after("word2 "), background=True)
     later = WORDS.index("word30")
-    rest = await replay(other, got.id, 4 + later)
+    rest = await replay(other, got.id, HEAD + later)
     assert rest.text == WORDS[later:]
 
 
@@ -345,3 +351,20 @@ async def test_a_worker_that_is_lost_after_the_take_over_costs_no_text(
     await resume(other, got)
     await agrees(one, got)
     assert got.text == WORDS
+
+
+async def test_the_hour_of_a_replay_is_counted_by_the_databases_clock(
+    make_mills: MakeMills,
+) -> None:
+    one, _ = await make_mills(PACED)
+    got = Events()
+    await create(one, got, background=True)
+    request = UUID(request_of(got.id))
+    async with one.running.engine.connect() as connection:
+        found = (await requests.load(connection, [request]))[request]
+    long_ago = datetime(2001, 1, 1, tzinfo=UTC)  # by the clock of the database, of all machines
+    ended = replace(found, finished_at=long_ago, read_at=long_ago + timedelta(minutes=59))
+    live = await stored.join(one.running, ended)
+    assert one.running.streams.close(live)
+    with pytest.raises(ApiError, match="no longer"):
+        await stored.join(one.running, replace(ended, read_at=long_ago + timedelta(minutes=61)))

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
+
 from master.batches import Batches, Refuse, Write
 
 
@@ -46,7 +48,7 @@ async def test_what_arrives_during_a_write_shares_the_next_one() -> None:
 
 async def test_an_outage_is_waited_out_with_everything_kept() -> None:
     written: list[list[int]] = []
-    outages = iter([ConnectionRefusedError(), TimeoutError()])
+    outages = iter([ConnectionRefusedError(), TimeoutError(), NoConnectionFree()])
 
     async def write(batch: list[int]) -> None:
         if (outage := next(outages, None)) is not None:

@@ -128,3 +128,33 @@ def test_whatever_arrives_the_text_is_always_a_prefix(
         assert text.startswith(part.text)
         assert part.text.startswith(before)
         assert (verdict is Verdict.NEWS) == (part.text != before)
+
+
+def test_thoughts_that_are_missing_show_as_a_gap_and_are_not_skipped() -> None:
+    part = PartStream()
+    assert part.think(chunk("Let ", 0)) is Verdict.NEWS
+    assert part.think(chunk("see.", 7)) is Verdict.GAP
+    assert part.reasoning == "Let "
+    assert part.think(chunk("Let me see.", 0)) is Verdict.NEWS
+    assert part.think(chunk("me ", 4)) is Verdict.NOTHING_NEW
+    assert part.reasoning == "Let me see."
+
+
+def test_a_second_execution_repeats_no_thought_that_was_shown() -> None:
+    part = PartStream()
+    part.think(chunk("Let me", 0))
+    assert part.think(chunk("Hmm. ", 0, SECOND, delivery=1)) is Verdict.NOTHING_NEW
+    assert part.think(chunk("Well.", 5, SECOND, delivery=1)) is Verdict.NEWS
+    assert part.think(chunk(" see", 6)) is Verdict.STALE
+    assert part.reasoning == "Let meell."
+
+
+def test_the_thoughts_of_record_fill_what_was_lost() -> None:
+    part = PartStream()
+    part.think(chunk("Let ", 0))
+    part.finish("text", "Let me see.")
+    assert part.reasoning == "Let me see."
+    other = PartStream()
+    other.think(chunk("Let ", 0))
+    other.finish("text", "Something else")
+    assert other.reasoning == "Let ", "what was shown stays"

@@ -1,0 +1,26 @@
+"""The names that clients give their requests, so that the same one sent twice is one request."""
+
+from uuid import UUID
+
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db.models import requests
+
+_RELEASE_NAME = text("""
+    UPDATE millrace.requests SET idempotency_key = NULL
+     WHERE tenant_id = :tenant AND idempotency_key = :key AND state = 'cancelled'
+""")
+
+
+async def find(connection: AsyncConnection, tenant: UUID, key: str) -> tuple[UUID, bytes] | None:
+    """The request that a client gave this name, with the digest of its body.
+
+    A cancelled one loses its name: its client left, and comes back for an answer.
+    """
+    await connection.execute(_RELEASE_NAME, {"tenant": tenant, "key": key})
+    query = select(requests.c.id, requests.c.body_digest).where(
+        requests.c.tenant_id == tenant, requests.c.idempotency_key == key
+    )
+    row = (await connection.execute(query)).one_or_none()
+    return (row[0], row[1]) if row else None
