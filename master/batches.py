@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 import structlog
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +27,8 @@ _ANOTHER_TRY = ("08", "40001", "40P01", "53", "55000", "57P0", "58")
 def is_outage(error: Exception) -> bool:
     """Whether the database is away or asks for another try, so that waiting helps."""
     if isinstance(error, OSError | TimeoutError | OperationalError | InterfaceError):
+        return True
+    if isinstance(error, NoConnectionFree):  # the pool is busy; not a TimeoutError of Python's
         return True
     if isinstance(error, DBAPIError):
         code = getattr(error.orig, "sqlstate", None) or ""

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from bus.protocol import Bus, BusError, Unroutable
+from bus.protocol import DELETION_SECONDS, Bus, BusError, Unroutable
 from db import outbox, requests, subtasks
 from db.outbox import Due
 from db.requests import StoredRequest
@@ -77,6 +77,14 @@ class Dispatcher:
         for name, number in wanted.items():
             self._view.count_published(name, number)
         return True
+
+    def give_back(self, models: Iterable[str], *, at_once: bool) -> None:
+        """Undo `reserve`, which said `at_once`: nothing was stored."""
+        for name, number in Counter(models).items():
+            if at_once:
+                self._view.count_published(name, -number)
+            else:
+                self._view.waiting[name] = max(0, self._view.waiting.get(name, 0) - number)
 
     def publish_soon(self, calls: Iterable[SubtaskRequest]) -> None:
         """Publish without making the caller wait; failures leave the row in the outbox."""
@@ -187,6 +195,7 @@ class Dispatcher:
 
     async def _declare(self, queue: topology.Queue) -> None:
         """Somebody deleted the queue; the next try finds it again."""
+        await asyncio.sleep(DELETION_SECONDS)
         try:
             await self._bus.declare([queue])
         except BusError as error:

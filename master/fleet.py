@@ -86,13 +86,18 @@ class FleetView:
     def backlog(self, model: str) -> int:
         """Subtasks of a model that wait, published or not."""
         load = self.loads.get(model, ModelLoad())
-        return max(0, load.ready + load.queued + self.published.get(model, 0))
+        unpublished = max(load.ready, self.waiting.get(model, 0))  # many may have come since
+        return max(0, unpublished + load.queued + self.published.get(model, 0))
 
-    def expected_wait_seconds(self, model: Model) -> float | None:
-        """Until a newcomer to the model starts; None while nothing was measured."""
+    def expected_wait_seconds(self, model: Model, ahead: int | None = None) -> float | None:
+        """Until a subtask with so many before it starts; None while nothing was measured.
+
+        Without a number it is a newcomer, which has the whole backlog before it.
+        """
+        ahead = self.backlog(model.name) if ahead is None else ahead
         seconds = self.loads.get(model.name, ModelLoad()).seconds_per_subtask
         slots = sum(w["slots"] for w in self.workers if w["model"] == model.name)
-        return self.backlog(model.name) * seconds / slots if seconds and slots else None
+        return ahead * seconds / slots if seconds and slots else None
 
     def count_published(self, model: str, number: int = 1) -> None:
         """Remember what was put on a queue since the last look."""

@@ -1,7 +1,7 @@
 """A request as its stream sees it: the parts as they grow, and how much was shown."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -13,10 +13,13 @@ from master.aggregation.layout import layout
 from master.ending import Ending
 from master.planning.plan import AggregatorName, Plan, StepKind
 from master.reassembly import PartStream, Verdict
-from queue_schemas.messages import Channel, Completed, TokenChunk
+from queue_schemas.messages import Channel, Completed, Started, TokenChunk
 from queue_schemas.states import SUBTASK_TERMINAL, SubtaskState
 
 log = structlog.get_logger(__name__)
+
+_AT_ONCE = 16_384
+"""Characters in one item: so much of the answer is in the hands of a client's connection."""
 
 
 @dataclass(frozen=True)
@@ -108,22 +111,30 @@ class Live:
         if step is None:
             return Verdict.STALE
         part = self.parts[step]
-        if chunk.channel is Channel.REASONING:
-            if part.follow(chunk.attempt, chunk.delivery, chunk.execution):
-                # A second execution thinks again from the start; what was shown is not repeated.
-                part.reasoning += chunk.text[max(0, len(part.reasoning) - chunk.offset) :]
-                self._wake()
-            return Verdict.NOTHING_NEW
-        verdict = part.take(chunk)
+        thinks = chunk.channel is Channel.REASONING
+        verdict = part.think(chunk) if thinks else part.take(chunk)
         if verdict is Verdict.NEWS:
             self._wake()
         return verdict
+
+    def switch(self, later: Started) -> str | None:
+        """Follow a later execution of a part from now on; returns what was shown of the part.
+
+        None: a later one still is followed, or it has ended.
+        """
+        step = self.subtasks.get(later.subtask)
+        if step is None:
+            return ""
+        part = self.parts[step]
+        if not part.follow(later.attempt, later.delivery, later.execution):
+            return None
+        return part.text[: part.shown]
 
     def finish_part(self, result: Completed) -> None:
         """A part's text of record is stored."""
         step = self.subtasks.get(result.subtask)
         if step is not None:
-            self._finish(step, result.text)
+            self._finish(step, result.text, result.reasoning)
 
     def refresh(self, plan: Plan, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take over what the database says."""
@@ -134,18 +145,18 @@ class Live:
             if part.done or row["state"] not in SUBTASK_TERMINAL:
                 continue
             if row["state"] == SubtaskState.SUCCEEDED:
-                self._finish(row["step"], row["text"] or "")
+                self._finish(row["step"], row["text"] or "", row["reasoning"] or "")
             elif plan.aggregator is not AggregatorName.SYNTHESIS:
                 # What was generated before it failed belongs to the answer, as in `ending.compose`.
                 part.finish(row["text"] or "")
                 part.missing = (row["error"] or {}).get("message") or f"it was {row['state']}"
         self._wake()
 
-    def _finish(self, step: str, text: str) -> None:
+    def _finish(self, step: str, text: str, reasoning: str) -> None:
         part = self.parts[step]
         if part.done:
             return
-        if not part.finish(text):
+        if not part.finish(text, reasoning):
             log.error("stream.diverged", request=str(self.request), step=step)
         answers = [s.key for s in self.plan.steps if s.kind is StepKind.ANSWER]
         if step in answers and len(answers) > 1:
@@ -164,28 +175,32 @@ class Live:
         self._interrupted = True
         self._wake()
 
-    async def follow(self, idle_seconds: float, skip: int = 0) -> AsyncGenerator[Item, None]:
+    async def follow(
+        self, idle_seconds: float, skip: int = 0, thought: int = 0
+    ) -> AsyncGenerator[Item, None]:
         """Everything to show, as it comes; the last item is the Ending.
 
-        `skip` characters of the answer are left out: the client has them.
+        `skip` characters of the answer and `thought` of the reasoning are left out: the client
+        has them.
         """
-        pieces = statuses = reasoned = 0
+        pieces = statuses = 0
         while True:
             # Taken before the state is looked at: what happens from here on sets it.
             news, ending = self._news, self.ending
             for status in self._statuses[statuses:]:
                 statuses += 1
                 yield status
-            if reasoning := self._reasoning()[reasoned:]:
-                reasoned += len(reasoning)
-                yield Reasoning(reasoning)
+            reasoning = self.reasoning[thought:]
+            thought += len(reasoning)
+            for piece in _in_pieces(reasoning):
+                yield Reasoning(piece)
             self._publish(ending)
             text = "".join(self._pieces[pieces:])
             pieces = len(self._pieces)
             if skip:
                 text, skip = text[skip:], max(0, skip - len(text))
-            if text:
-                yield Text(text)
+            for piece in _in_pieces(text):
+                yield Text(piece)
             if ending is not None:
                 yield ending
                 return
@@ -205,6 +220,18 @@ class Live:
         return self.ending
 
     @property
+    def reasoning(self) -> str:
+        """What the model thought before it answered, as far as it is known here."""
+        if len(self._segments) != 1:
+            return ""
+        return self.parts[self._segments[0].step_key].reasoning
+
+    def beyond(self, place: int) -> int:
+        """About how many characters there are for a client that has so many."""
+        texts = (self.parts[segment.step_key].text for segment in self._segments)
+        return len(self.reasoning) + sum(map(len, texts)) - place
+
+    @property
     def known(self) -> tuple[int, int]:
         """How many parts there are, and how many have ended."""
         return len(self.subtasks), sum(part.done for part in self.parts.values())
@@ -213,11 +240,6 @@ class Live:
         self.quiet = False
         news, self._news = self._news, asyncio.Event()
         news.set()
-
-    def _reasoning(self) -> str:
-        if len(self._segments) != 1:
-            return ""
-        return self.parts[self._segments[0].step_key].reasoning
 
     def _publish(self, ending: Ending | None) -> None:
         """Add to the pieces what may be shown now. Text counts as shown from then on."""
@@ -252,3 +274,7 @@ class Live:
 def _as_part_text(part: PartStream) -> PartText:
     done = part.done and part.missing is None
     return PartText(part.text, done=done, missing=part.missing)
+
+
+def _in_pieces(text: str) -> Iterator[str]:
+    return (text[start : start + _AT_ONCE] for start in range(0, len(text), _AT_ONCE))

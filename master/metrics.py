@@ -34,6 +34,11 @@ first_text_seconds = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
     registry=registry,
 )
+slow_consumers_total = Counter(
+    "millrace_slow_consumers",
+    "Streams that were cut because their client took nothing for too long.",
+    registry=registry,
+)
 _subtasks = Gauge(
     "millrace_subtasks", "Open subtasks in the database.", ["model", "state"], registry=registry
 )

@@ -38,6 +38,7 @@ class PartStream:
     missing: str | None = None
     """Why there is no text, once that is final."""
     reasoning: str = ""
+    """What the model thought before; as far as it is known, all of it counts as shown."""
     order: tuple[int, int] = field(default=(0, -1))
     """(attempt, delivery) of the execution that is followed; a higher one takes over."""
     execution: UUID | None = None
@@ -68,8 +69,24 @@ class PartStream:
         self.text += fresh
         return Verdict.NEWS if fresh else Verdict.NOTHING_NEW
 
-    def finish(self, text: str) -> bool:
+    def think(self, chunk: TokenChunk) -> Verdict:
+        """Fit a chunk of the reasoning channel in.
+
+        A second execution thinks again from the start: of its thoughts only those are taken that
+        come after what was shown.
+        """
+        if not self.follow(chunk.attempt, chunk.delivery, chunk.execution):
+            return Verdict.STALE
+        if chunk.offset > len(self.reasoning):
+            return Verdict.GAP
+        fresh = chunk.text[len(self.reasoning) - chunk.offset :]
+        self.reasoning += fresh
+        return Verdict.NEWS if fresh else Verdict.NOTHING_NEW
+
+    def finish(self, text: str, reasoning: str = "") -> bool:
         """Fill in the text of record. False: it contradicts what was shown, which then stays."""
+        if reasoning.startswith(self.reasoning):
+            self.reasoning = reasoning
         agrees = text.startswith(self.text[: self.shown])
         self.text = text if agrees else self.text[: self.shown]
         self.done = True

@@ -42,6 +42,12 @@ class MasterSettings(BaseSettings):
         default=60.0, gt=0, description="Queued for so long with an empty queue: publish again."
     )
     keep_alive_seconds: float = Field(default=10.0, gt=0, description="Between SSE comments.")
+    slow_consumer_seconds: float = Field(
+        default=30.0, gt=0, description="Time that a client may take nothing of its stream."
+    )
+    slow_consumer_characters: int = Field(
+        default=65_536, ge=0, description="That may wait for a client, however long it takes."
+    )
     drain_seconds: float = Field(
         default=20.0, ge=0, description="Time that open streams get after SIGTERM."
     )

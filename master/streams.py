@@ -16,13 +16,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bus.protocol import Bus, Delivery
 from db import requests, subtasks
+from db import shown as notes
 from master import ending
 from master.announce import broadcast, notify
 from master.batches import is_outage
 from master.ending import Ending
 from master.live import Live
+from master.onlookers import is_later
 from master.planning.plan import Plan
-from master.reassembly import Verdict
+from master.reassembly import PartStream, Verdict
 from master.takeover import Snapshot, take_over
 from queue_schemas import topology
 from queue_schemas.codec import KeyRing, UnreadableMessage, decode
@@ -154,11 +156,15 @@ class Streams:
 
     def _take(self, message: Started | TokenChunk | Notice) -> None:
         live = self._live.get(message.request)
+        if isinstance(message, Started):
+            if is_later(message):
+                self._start(self._note_shown(live, message))
+            return
         if live is None:
             return
         if isinstance(message, Notice):
             self._start(self._refresh(live))
-        elif isinstance(message, TokenChunk):
+        else:
             if message.subtask not in live.subtasks:
                 self._learn_plan(live)
                 return
@@ -167,6 +173,13 @@ class Streams:
                 self._ask_again(live, message)
             elif verdict is Verdict.DIVERGED:
                 self._start(self._continue(live, message))
+
+    async def _note_shown(self, live: Live | None, later: Started) -> None:
+        """Another execution says a text again: whoever collects it must know what was shown."""
+        shown = live.switch(later) if live else ""
+        if shown is not None:
+            async with self._engine.begin() as connection:
+                await notes.note(connection, later, shown, self.queue.name)
 
     def _learn_plan(self, live: Live) -> None:
         """The plan has grown; the text that comes until we know how is asked for again."""
@@ -200,10 +213,7 @@ class Streams:
     async def _redirect(self, live: Live, running: Iterable[UUID]) -> None:
         """Have the workers send here what is not known here."""
         for subtask in running:
-            step = live.subtasks.get(subtask)
-            known = len(live.parts[step].text) if step else 0
-            ask = Resend(subtask=subtask, offset=known, to=self.queue.name)
-            await broadcast(self._bus, ask, self._key)
+            await broadcast(self._bus, self._resend(live, subtask), self._key)
 
     async def _watch(self) -> None:
         """Heal the streams in which nothing happens: what was to be told may have been lost."""
@@ -252,9 +262,18 @@ class Streams:
         if now - self._asked.get(chunk.subtask, 0.0) < _RESEND_PAUSE_SECONDS:
             return
         self._asked[chunk.subtask] = now
-        known = len(live.parts[live.subtasks[chunk.subtask]].text)
-        ask = Resend(subtask=chunk.subtask, offset=known, to=self.queue.name)
-        self._start(broadcast(self._bus, ask, self._key))
+        self._start(broadcast(self._bus, self._resend(live, chunk.subtask), self._key))
+
+    def _resend(self, live: Live, subtask: UUID) -> Resend:
+        """The order to send here what is not known here."""
+        step = live.subtasks.get(subtask)
+        part = live.parts[step] if step else PartStream()
+        return Resend(
+            subtask=subtask,
+            offset=len(part.text),
+            reasoning=len(part.reasoning),
+            to=self.queue.name,
+        )
 
     async def _continue(self, live: Live, chunk: TokenChunk) -> None:
         """A regenerated text contradicts what was shown: have it continued from there instead."""
@@ -267,6 +286,7 @@ class Streams:
                 chunk.subtask,
                 chunk.attempt,
                 execution=chunk.execution,
+                delivery=chunk.delivery,
                 shown=shown,
             )
         if moved:

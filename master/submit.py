@@ -106,22 +106,29 @@ async def submit(
     _admit(to, plan)
     request, seed = uuid4(), _seed(question)
     ids = {uuid4(): step for step in plan.steps}
-    at_once = to.dispatcher.reserve(step.model for step in plan.steps if not step.depends_on)
+    starting = [step.model for step in plan.steps if not step.depends_on]
+    first = to.view.registry().get(plan.steps[0].model)
+    ahead = to.view.backlog(first.name) if first else 0
+    at_once = to.dispatcher.reserve(starting)
     row = _row(to, question, asker, terms, plan, request, seed)
     # Held rows are published by this replica itself; should it die first, they come due.
     held_seconds = HOLD_SECONDS if at_once else 0.0
-    async with to.engine.connect() as connection:
-        await connection.execution_options(isolation_level="AUTOCOMMIT")
-        await requests.add(connection, row, new_subtasks(ids), held_seconds)
+    try:
+        async with to.engine.connect() as connection:
+            # No transaction around it: the one statement commits by itself.
+            await requests.add(connection, row, new_subtasks(ids), held_seconds)
+    except BaseException:
+        to.dispatcher.give_back(starting, at_once=at_once)
+        raise
     metrics.requests_total.labels(plan.strategy).inc()
-    first = to.view.registry().get(plan.steps[0].model)
+    waits = first if not at_once else None
     accepted = Accepted(
         request,
         asker.tenant,
         plan,
         {subtask: step.key for subtask, step in ids.items()},
-        ahead=0 if at_once or first is None else to.view.backlog(first.name),
-        wait_seconds=None if at_once or first is None else to.view.expected_wait_seconds(first),
+        ahead=ahead if waits else 0,
+        wait_seconds=to.view.expected_wait_seconds(waits, ahead) if waits else None,
     )
     if at_once:
         to.dispatcher.publish_soon(_calls(to, accepted, ids, row))

@@ -51,6 +51,8 @@ _log = structlog.get_logger(__name__)
 RELEASE = version("millrace")
 CONTROL_PREFETCH = 100
 LONGEST_PUBLISH_PAUSE_SECONDS = 5.0
+MOST_DELIVERIES = 3
+"""What was handed out so often without a result is taken for the cause of it."""
 
 SICKNESS = frozenset(
     {
@@ -209,19 +211,22 @@ class Worker:
             self._log.warning("worker.unreadable", queue=delivery.queue, reason=str(error))
             await quarantine(self._bus, delivery, str(error))
             return
-        if refusal := self._refusal(subtask):
+        if refusal := self._refusal(subtask, delivery.delivery_count):
             await self._report(refusal)
         else:
             await self._execute(subtask, delivery.delivery_count)
         await delivery.ack()
 
-    def _refusal(self, subtask: SubtaskRequest) -> Failed | None:
+    def _refusal(self, subtask: SubtaskRequest, delivery_count: int) -> Failed | None:
         """Why this subtask is not even begun."""
         if subtask.subtask in self._tombstones:
             kind, code, message = ErrorKind.PERMANENT, CANCELLED, "cancelled before it began"
         elif subtask.model != self._model.name:
             kind, code = ErrorKind.TRANSIENT, "wrong_model"
             message = f"it is for {subtask.model!r}, and this worker serves {self._model.name!r}"
+        elif delivery_count >= MOST_DELIVERIES:
+            kind, code = ErrorKind.POISON, "worker_lost"
+            message = f"{delivery_count} workers were lost while they had it"
         else:
             return None
         return Failed(
@@ -229,6 +234,7 @@ class Worker:
             subtask=subtask.subtask,
             attempt=subtask.attempt,
             execution=uuid4(),
+            delivery=delivery_count,
             worker=self._settings.name,
             kind=kind,
             code=code,
@@ -319,7 +325,7 @@ class Worker:
             case Resend():
                 for execution in self._running.values():
                     if execution.subtask.subtask == order.subtask:
-                        execution.stream.resend(order.offset, order.to)
+                        execution.stream.resend(order.offset, order.to, order.reasoning)
             case Drain(worker=worker) if worker in {None, self._settings.name}:
                 self._drain.set()
 

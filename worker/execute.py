@@ -76,14 +76,15 @@ async def execute(execution: Execution, provider: Provider, model: Model) -> Com
     """Run the provider within the deadlines."""
     run = _Run(execution, model)
     try:
-        finish = await run.generate(provider)
+        return run.completed(await run.generate(provider))
     except ProviderError as error:
         return run.failed(error)
     except Exception:
         _log.exception("execute.bug", subtask=str(execution.subtask.subtask))
         said = "the worker has a bug; its log has the traceback"
         return run.failed(ProviderError(ErrorKind.PERMANENT, "internal_error", said))
-    return run.completed(finish)
+    finally:
+        run.tell_mended()
 
 
 class _Run:
@@ -98,7 +99,7 @@ class _Run:
         self._total = min(execution.subtask.timeout_seconds, model.timeout_seconds)
         self._first_text: float | None = None
         self._alive = False
-        self._plain = {channel: PlainText() for channel in Channel}
+        self._plain = PlainText()
 
     async def generate(self, provider: Provider) -> Finish:
         """Text goes to the stream; leaving, however it happens, closes the engine's connection."""
@@ -118,6 +119,9 @@ class _Run:
                         self._take(item)
                         if not self._execution.cancelled:
                             alarm.reschedule(min(end, self._now() + patience))
+                        # An engine that writes faster than it is read would keep the event loop
+                        # to itself, and the first text could not leave before the last was read.
+                        await asyncio.sleep(0)
         except TimeoutError as error:
             if not alarm.expired():
                 raise
@@ -130,7 +134,7 @@ class _Run:
 
     def _take(self, delta: Delta) -> None:
         self._alive = True
-        if text := self._plain[delta.channel].take(delta.text):
+        if text := self._plain.take(delta):
             if self._first_text is None:
                 self._first_text = self._now()
             self._stream.add(text, delta.channel)
@@ -139,14 +143,14 @@ class _Run:
         if self._execution.cancelled:
             return ProviderError(ErrorKind.PERMANENT, CANCELLED, "the request was cancelled")
         if self._now() >= self._began + self._total:
-            code, seconds, what = "timeout", self._total, "the answer was not complete"
+            code, seconds, what = "timeout", self._total, "the answer was not complete after"
         elif self._alive:
             seconds = self._model.inter_token_seconds
-            code, what = "inter_token_timeout", "the engine fell silent"
+            code, what = "inter_token_timeout", "the engine fell silent for"
         else:
             seconds = self._model.first_token_seconds
-            code, what = "first_token_timeout", "the engine said nothing"
-        return ProviderError(ErrorKind.TRANSIENT, code, f"{what} for {seconds:g} s")
+            code, what = "first_token_timeout", "the engine said nothing for"
+        return ProviderError(ErrorKind.TRANSIENT, code, f"{what} {seconds:g} s")
 
     def completed(self, finish: Finish) -> Completed:
         """The result of a generation that came to its end."""
@@ -156,12 +160,13 @@ class _Run:
             subtask=subtask.subtask,
             attempt=subtask.attempt,
             execution=self._execution.id,
+            delivery=self._execution.started.delivery,
             worker=self._execution.started.worker,
             usage=self._usage(finish, prompt_was_read=True),
             text=self._stream.text(),
             reasoning=self._stream.text(Channel.REASONING),
-            tool_calls=finish.tool_calls,
-            logprobs=finish.logprobs,
+            tool_calls=self._plain.each(finish.tool_calls),
+            logprobs=self._plain.all(finish.logprobs),
             finish_reason=finish.finish_reason,
         )
 
@@ -174,14 +179,22 @@ class _Run:
             subtask=subtask.subtask,
             attempt=subtask.attempt,
             execution=self._execution.id,
+            delivery=self._execution.started.delivery,
             worker=self._execution.started.worker,
             usage=self._usage(None, prompt_was_read=held),
             kind=error.kind,
             code=error.code,
-            message=error.message,
+            message=self._plain.all(error.message),
             text=self._stream.text(),
             retry_after_seconds=error.retry_after_seconds,
         )
+
+    def tell_mended(self) -> None:
+        """Say so in the log when the engine said what cannot be stored."""
+        if self._plain.mended:
+            subtask, model = str(self._execution.subtask.subtask), self._model.name
+            count = self._plain.mended
+            _log.warning("execute.mended", subtask=subtask, model=model, characters=count)
 
     def _usage(self, finish: Finish | None, *, prompt_was_read: bool) -> Usage:
         """The engine's counts where it gave them. A refused prompt costs nothing."""

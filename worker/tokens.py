@@ -80,10 +80,15 @@ class TokenStream:
         if self._timer is None and self._sending is None:
             self._wake()
 
-    def resend(self, offset: int, to: str) -> None:
-        """Send to another queue from now on, beginning with the content from `offset`."""
+    def resend(self, offset: int, to: str, reasoning: int | None = None) -> None:
+        """Send to another queue from now on, beginning at these offsets of content and reasoning.
+
+        Without the latter, the reasoning goes on where it is.
+        """
         self._to = to
         self._texts[Channel.CONTENT].rewind(offset)
+        if reasoning is not None:
+            self._texts[Channel.REASONING].rewind(reasoning)
         self._not_before = 0.0
         self._cancel_timer()
         if self._sending is None:
@@ -127,10 +132,16 @@ class TokenStream:
         started, self._started = self._started, None
         if started is not None and self._to is not None:
             await self._send(self._to, started)
-        for channel, text in self._texts.items():
-            if text.unsent and self._to is not None:
-                await self._send(self._to, self._chunk(channel, *text.cut()))
+        for _ in Channel:
+            channel = self._first_unsent()
+            if channel is not None and self._to is not None:
+                await self._send(self._to, self._chunk(channel, *self._texts[channel].cut()))
                 self._not_before = self._loop.time() + self._window
+
+    def _first_unsent(self) -> Channel | None:
+        """A model thinks before it answers, also where both go out together or again."""
+        thought_first = (Channel.REASONING, Channel.CONTENT)
+        return next((channel for channel in thought_first if self._texts[channel].unsent), None)
 
     def _chunk(self, channel: Channel, offset: int, text: str) -> TokenChunk:
         return TokenChunk(

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from queue_schemas.states import RequestState, SubtaskState
 
@@ -124,6 +124,13 @@ class SubtaskRecord(BaseModel):
     attempts: list[AttemptRecord]
 
 
+class QueuePlace(BaseModel):
+    """Where a request waits for its model; position 1 is the next to start."""
+
+    position: int
+    expected_start_seconds: float | None
+
+
 class RequestRecord(BaseModel):
     """State, plan, subtasks, times, tokens and cost of a request."""
 
@@ -137,6 +144,7 @@ class RequestRecord(BaseModel):
     started_at: str | None
     finished_at: str | None
     deadline_at: str
+    queue: QueuePlace | None = Field(default=None, description="Only while it waits.")
     plan: dict[str, Any]
     subtasks: list[SubtaskRecord]
     usage: dict[str, Any]
@@ -208,6 +216,16 @@ class ModelResponse(BaseModel):
     tools: list[dict[str, Any]]
     top_p: float | None
     usage: dict[str, Any] | None
+
+
+class InputItemList(BaseModel):
+    """Items that a response was made from."""
+
+    object: Literal["list"]
+    data: list[dict[str, Any]]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
 
 
 class DeletedResponse(BaseModel):

@@ -1,16 +1,13 @@
 """`POST /v1/chat/completions`: accept, then stream or wait."""
 
 import time
-from collections.abc import AsyncGenerator
 from uuid import UUID
 
-import structlog
 from fastapi import APIRouter
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
-from master import metrics
 from master.api import errors, openai_shapes, sse
 from master.api.auth import asker
 from master.api.bodies import STRICT_HEADER, WARNING_HEADER, ChatBody, parse_chat
@@ -18,6 +15,7 @@ from master.api.documents import CHAT_RESPONSES, chat_body
 from master.api.following import error_of, wait
 from master.api.repeating import accept_once, identity_of
 from master.api.state import ring, running
+from master.api.streaming import Dialect, EventStream
 from master.api.strict_json import read_json
 from master.ending import Ending
 from master.live import Idle, Interrupted, Item, Live, Reasoning, Status, Text
@@ -25,8 +23,6 @@ from master.planning.question import Question
 from master.running import Running
 from master.submit import Accepted
 from queue_schemas.states import RequestState
-
-log = structlog.get_logger(__name__)
 
 router = APIRouter()
 
@@ -57,9 +53,9 @@ async def chat_completions(request: Request) -> Response:
     if body.warnings:
         headers[WARNING_HEADER] = "; ".join(body.warnings)
     if body.stream:
-        frames = _stream(master, accepted, live, body, _is_open_webui(request.headers))
-        return StreamingResponse(
-            frames, media_type=sse.MEDIA_TYPE, headers={**sse.HEADERS, **headers}
+        words = _words(accepted, body, statuses=_is_open_webui(request.headers))
+        return EventStream(
+            master, live, accepted.tenant, words, headers=headers, began=time.monotonic()
         )
     return await _whole(request, master, accepted, live, body, headers)
 
@@ -79,35 +75,22 @@ def _is_open_webui(headers: Headers) -> bool:
     return TASK_HEADER in headers or any(name.startswith("x-openwebui-") for name in headers)
 
 
-async def _stream(
-    master: Running, accepted: Accepted, live: Live, body: ChatBody, statuses: bool
-) -> AsyncGenerator[bytes, None]:
+def _words(accepted: Accepted, body: ChatBody, *, statuses: bool) -> Dialect:
+    """OpenAI's chunks, with status events for Open WebUI."""
     chunks = openai_shapes.Chunks(
         _completion_id(accepted.request),
         body.model,
         int(time.time()),
         include_usage=body.include_usage,
     )
-    shown = False
-    began = time.monotonic()
-    try:
-        yield chunks.role()
-        if statuses and accepted.ahead:
-            yield sse.status(_queue_position(accepted))
-        async for item in live.follow(master.settings.keep_alive_seconds):
-            if isinstance(item, Text) and not shown:
-                shown = True
-                metrics.first_text_seconds.observe(time.monotonic() - began)
-            if isinstance(item, Ending):
-                yield b"".join(_closing(chunks, item, body, statuses))
-            elif frame := _frame(chunks, item, statuses):
-                yield frame
-    except Exception as error:
-        log.error("stream.failed", request=str(accepted.request), exc_info=error)
-        yield sse.error(errors.server_error())
-        yield sse.DONE
-    finally:
-        master.leave(live, accepted.tenant)
+
+    def show(item: Item) -> tuple[bytes, ...]:
+        if isinstance(item, Ending):
+            return (b"".join(_closing(chunks, item, body, statuses)),)
+        return (_frame(chunks, item, statuses),)
+
+    waits = sse.status(_queue_position(accepted)) if statuses and accepted.ahead else b""
+    return Dialect(chunks.role() + waits, show, sse.failure)
 
 
 def _queue_position(accepted: Accepted) -> str:
@@ -127,7 +110,7 @@ def _frame(chunks: openai_shapes.Chunks, item: Item, statuses: bool) -> bytes:
         case Idle():
             return sse.PING
         case Interrupted():
-            return sse.error(errors.server_draining()) + sse.DONE
+            return sse.failure(errors.server_draining())
         case _:
             return b""
 
@@ -138,7 +121,7 @@ def _closing(
     """The one terminal event of a stream."""
     frames = [sse.status("Done", done=True)] if statuses else []
     if end.state is not RequestState.COMPLETED:
-        return [*frames, sse.error(error_of(end)), sse.DONE]
+        return [*frames, sse.failure(error_of(end))]
     if end.tool_calls:
         frames.append(chunks.tool_calls(end.tool_calls))
     frames.append(chunks.finish(end.finish_reason or "stop", logprobs=end.logprobs))

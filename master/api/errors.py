@@ -10,6 +10,7 @@ import random
 import re
 from collections.abc import Iterable, Mapping
 from http.client import responses as phrases
+from uuid import UUID
 
 import structlog
 from fastapi import FastAPI
@@ -191,6 +192,15 @@ def server_draining() -> ApiError:
     """This replica shuts down. An accepted request goes on; another replica can be asked for it."""
     message = "this server is shutting down; the request itself goes on"
     return ApiError(503, "server_draining", message, headers=retry_headers(1.0))
+
+
+def slow_consumer(request: UUID) -> ApiError:
+    """The client took nothing of its stream for too long. Only the stream ends by that."""
+    message = (
+        "the stream was cut: its client did not read it; the request itself goes on, "
+        f"and /v1/requests/{request} has its answer"
+    )
+    return ApiError(408, "slow_consumer", message, type="server_error")
 
 
 def server_error(message: str = "the server had an error; see its log") -> ApiError:

@@ -1,20 +1,20 @@
 """`/v1/requests/{id}/events`: one request as plain server-sent events, for any client.
 
-The id of an event is the request and a position in its text, so a browser that loses the
-connection goes on by itself where it was, on whichever replica it reaches.
+The id of an event is the request and a position in its text (`r`: in what the model thought
+before), so a browser that loses the connection goes on by itself where it was, on whichever replica
+it reaches.
 """
 
 import re
 import time
-from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
-import structlog
 from fastapi import APIRouter, Header, Query
 from pydantic import JsonValue
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from db import requests
 from db.requests import StoredRequest
@@ -23,19 +23,19 @@ from master.api.documents import EVENT_STREAM, failures
 from master.api.requests import identity_of
 from master.api.state import ring, running
 from master.api.stored import join
+from master.api.streaming import Dialect, EventStream
 from master.ending import Ending
-from master.live import Idle, Interrupted, Item, Live, Status, Text
+from master.live import Idle, Interrupted, Item, Reasoning, Status, Text
 from master.running import Running
-
-log = structlog.get_logger(__name__)
 
 router = APIRouter(tags=["Millrace"])
 
-_EVENT_ID = re.compile(r"([0-9a-f]{32})-(\d{1,15}|end)")
+_EVENT_ID = re.compile(r"([0-9a-f]{32})-(r?)(\d{1,15}|end)")
+_ALL = 10**15
 _NO_MORE = "The client has the `end` event; a browser then stops asking"
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Events `text`, `status` and one `end`",
+        "description": "Events `reasoning`, `text`, `status` and one `end`",
         "content": EVENT_STREAM,
     },
     204: {"description": _NO_MORE},
@@ -56,12 +56,24 @@ async def follow_request(
     master = running(request)
     key = await ring(request).tenant_of(request.headers, time.monotonic())
     stored = await _find(master, identity_of(request_id), key.tenant)
-    position = _position(stored.id, last_event_id) if last_event_id else starting_after or 0
-    if position is None:
+    place = _place(stored.id, last_event_id) if last_event_id else _Place(starting_after or 0)
+    if place is None:
         return Response(status_code=204)
     live = await join(master, stored)
-    frames = _stream(master, live, position, key.tenant)
-    return StreamingResponse(frames, media_type=sse.MEDIA_TYPE, headers=sse.HEADERS)
+    words = _words(stored.id, place)
+    return EventStream(master, live, key.tenant, words, skip=place.text, thought=place.thought)
+
+
+@dataclass
+class _Place:
+    """How many characters a client has, of the answer and of the reasoning before it."""
+
+    text: int
+    thought: int = 0
+
+    def __post_init__(self) -> None:
+        if self.text:
+            self.thought = _ALL
 
 
 async def _find(master: Running, identity: UUID, tenant: UUID) -> StoredRequest:
@@ -73,34 +85,33 @@ async def _find(master: Running, identity: UUID, tenant: UUID) -> StoredRequest:
     return stored
 
 
-def _position(request: UUID, event_id: str) -> int | None:
-    """How much of the text a client has; None if it has everything. Raises 400."""
+def _place(request: UUID, event_id: str) -> _Place | None:
+    """What a client has; None if that is everything. Raises 400."""
     found = _EVENT_ID.fullmatch(event_id)
-    if found is None or found[1] != request.hex:
+    if found is None or found[1] != request.hex or found[2] + found[3] == "rend":
         raise errors.invalid_value("this is no event of this request", "Last-Event-ID")
-    return None if found[2] == "end" else int(found[2])
+    if found[3] == "end":
+        return None
+    return _Place(0, int(found[3])) if found[2] else _Place(int(found[3]))
 
 
-async def _stream(
-    master: Running, live: Live, position: int, tenant: UUID
-) -> AsyncGenerator[bytes, None]:
-    try:
-        async for item in live.follow(master.settings.keep_alive_seconds, position):
-            if isinstance(item, Text):
-                position += len(item.text)
-            if frame := _frame(live.request, item, position):
-                yield frame
-    except Exception as error:
-        log.error("stream.failed", request=str(live.request), exc_info=error)
-        yield _interruption(errors.server_error())
-    finally:
-        master.leave(live, tenant)
+def _words(request: UUID, place: _Place) -> Dialect:
+    def show(item: Item) -> tuple[bytes, ...]:
+        return (_frame(request, item, place),)
+
+    return Dialect(b"", show, _interruption)
 
 
-def _frame(request: UUID, item: Item, position: int) -> bytes:
+def _frame(request: UUID, item: Item, place: _Place) -> bytes:
     match item:
         case Text(text):
-            return sse.frame({"text": text}, event="text", id=f"{request.hex}-{position}")
+            place.text += len(text)
+            return sse.frame({"text": text}, event="text", id=f"{request.hex}-{place.text}")
+        case Reasoning(text):
+            place.thought += len(text)
+            # Once the answer has begun, its place is the one to come back to.
+            at = f"{request.hex}-{place.text}" if place.text else f"{request.hex}-r{place.thought}"
+            return sse.frame({"text": text}, event="reasoning", id=at)
         case Status(description, done):
             return sse.frame({"description": description, "done": done}, event="status")
         case Ending():
@@ -109,8 +120,6 @@ def _frame(request: UUID, item: Item, position: int) -> bytes:
             return _interruption(errors.server_draining())
         case Idle():
             return sse.PING
-        case _:
-            return b""
 
 
 def _ending(ending: Ending) -> dict[str, JsonValue]:
@@ -125,4 +134,4 @@ def _ending(ending: Ending) -> dict[str, JsonValue]:
 
 def _interruption(failure: errors.ApiError) -> bytes:
     """Not the end of the request: whoever connects again goes on."""
-    return sse.frame(failure.envelope(), event="interrupted")
+    return sse.frame(failure.envelope(), event="interrupted") + sse.DONE

@@ -3,6 +3,7 @@
 import asyncio
 
 from starlette.requests import Request
+from starlette.types import Receive
 
 from master.api import errors
 from master.api.errors import ApiError
@@ -12,7 +13,14 @@ from master.running import Running
 from queue_schemas.states import RequestState
 
 _STATUS_OF_STATE = {RequestState.CANCELLED: 409, RequestState.EXPIRED: 504}
-_CLIENT_CODES = {"context_length_exceeded": 400, "bad_request": 400, "invalid_request": 400}
+_STATUS_OF_CODE = {
+    "context_length_exceeded": 400,
+    "bad_request": 400,
+    "invalid_request": 400,
+    "first_token_timeout": 504,
+    "inter_token_timeout": 504,
+    "timeout": 504,
+}
 
 
 async def wait(master: Running, request: Request, live: Live, headers: dict[str, str]) -> Ending:
@@ -36,14 +44,14 @@ def error_of(end: Ending) -> ApiError:
     """The error a client gets for a request that has no answer."""
     code = str((end.error or {}).get("code", "failed"))
     message = str((end.error or {}).get("message", "the request failed"))
-    status = _STATUS_OF_STATE.get(end.state) or _CLIENT_CODES.get(code, 502)
+    status = _STATUS_OF_STATE.get(end.state) or _STATUS_OF_CODE.get(code, 502)
     return ApiError(status, code, message, headers={"x-should-retry": "false"})
 
 
 async def _unless_gone(request: Request, live: Live) -> Ending | None:
     """The ending, or None when the client disconnects before it."""
     waiting = asyncio.create_task(live.ended())
-    leaving = asyncio.create_task(_gone(request))
+    leaving = asyncio.create_task(gone(request.receive))
     try:
         await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
         return waiting.result() if waiting.done() else None
@@ -52,6 +60,7 @@ async def _unless_gone(request: Request, live: Live) -> Ending | None:
         leaving.cancel()
 
 
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def gone(receive: Receive) -> None:
+    """Wait until the client disconnects."""
+    while (await receive())["type"] != "http.disconnect":
         pass

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 from sqlalchemy.exc import IntegrityError
 from starlette.datastructures import Headers
 
-from db import requests
+from db import names
 from master.api import errors, outages
 from master.api.accepting import accept
 from master.api.idempotency import body_digest, idempotency_key
@@ -71,7 +71,7 @@ async def accept_once(
 async def _known(master: Running, who: Asker, identity: Identity) -> tuple[Accepted, Live] | None:
     with outages.answered():
         async with master.engine.begin() as connection:
-            found = await requests.named(connection, who.tenant, identity.key)
+            found = await names.find(connection, who.tenant, identity.key)
     if found is None:
         return None
     request, digest = found

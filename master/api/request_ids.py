@@ -5,8 +5,8 @@ untouched and a client's disconnect still reaches the route.
 """
 
 import re
-from collections.abc import Callable
-from uuid import uuid4
+import secrets
+from collections.abc import Awaitable, Callable
 
 import structlog
 from starlette.requests import Request
@@ -33,7 +33,7 @@ def _choose(scope: Scope) -> str:
     # Anything else could carry line breaks or kilobytes into logs and messages.
     if len(given) == 1 and _ACCEPTED.fullmatch(given[0]):
         return bytes(given[0]).decode("ascii")
-    return uuid4().hex
+    return secrets.token_hex(16)
 
 
 class RequestIds:
@@ -52,19 +52,22 @@ class RequestIds:
         header = (_RAW_HEADER, identity.encode())
         started = False
 
-        async def send_with_id(message: Message) -> None:
+        # Not a coroutine of its own: it is called for each chunk of a stream.
+        def send_with_id(message: Message) -> Awaitable[None]:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
                 others = [pair for pair in message.get("headers", ()) if pair[0] != _RAW_HEADER]
                 message = {**message, "headers": [*others, header]}
-            await send(message)
+            return send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=identity):
-            try:
-                await self.app(scope, receive, send_with_id)
-            except Exception as error:
-                if started:  # too late for an answer: the server has to cut the connection
-                    raise
-                answer = self.answer_bug(Request(scope), error)
-                await answer(scope, receive, send_with_id)
+        bound = structlog.contextvars.bind_contextvars(request_id=identity)
+        try:
+            await self.app(scope, receive, send_with_id)
+        except Exception as error:
+            if started:  # too late for an answer: the server has to cut the connection
+                raise
+            answer = self.answer_bug(Request(scope), error)
+            await answer(scope, receive, send_with_id)
+        finally:
+            structlog.contextvars.reset_contextvars(**bound)

@@ -7,12 +7,14 @@ from uuid import UUID
 from fastapi import APIRouter
 from starlette.requests import Request
 
-from db import requests, subtasks
+from db import ledger, requests, subtasks, waiting
+from db.waiting import Place
 from master.api import errors, outages
 from master.api.answers import CancelledRequest, RequestRecord
 from master.api.documents import success
 from master.api.state import ring, running
 from master.record import record
+from master.running import Running
 
 router = APIRouter(tags=["Millrace"])
 
@@ -33,8 +35,18 @@ async def show_request(request_id: str, request: Request) -> dict[str, Any]:
             if stored is None:
                 raise errors.not_found("this request")
             rows = await subtasks.details(connection, identity)
-            ledger = await subtasks.ledger(connection, identity)
-    return record(stored, rows, ledger, master.registry())
+            spent = await ledger.executions(connection, identity)
+            at = await waiting.place(connection, identity) if stored.started_at is None else None
+    queue = _queue(master, at) if at else {}
+    return record(stored, rows, spent, master.registry()) | queue
+
+
+def _queue(master: Running, at: Place) -> dict[str, Any]:
+    """How long it still waits, by the measure that the status events of a chat have."""
+    model = master.registry().get(at.model)
+    ahead = at.number - 1
+    expected = master.view.expected_wait_seconds(model, ahead) if model else None
+    return {"queue": {"position": at.number, "expected_start_seconds": expected}}
 
 
 @router.delete(

@@ -5,18 +5,17 @@ on after the event with that number, wherever it is asked.
 """
 
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import Iterable
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
-import structlog
 from fastapi import APIRouter, Query
 from pydantic import JsonValue, ValidationError
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from db import requests
-from master import metrics
 from master.api import errors, outages, response_shapes, sse
 from master.api.accepting import accept
 from master.api.answers import DeletedResponse, ModelResponse
@@ -32,18 +31,18 @@ from master.api.bodies import (
 )
 from master.api.documents import RESPONSE_RESPONSES, request_body, streamed, success
 from master.api.following import wait
-from master.api.response_shapes import Events, Subject
+from master.api.response_events import Events
+from master.api.response_shapes import Subject
 from master.api.responses_schema import Message, ResponsesRequest
 from master.api.state import ring, running
 from master.api.stored import conversation, find_response, join
+from master.api.streaming import Dialect, EventStream
 from master.api.strict_json import read_json
 from master.ending import Ending
-from master.live import Idle, Interrupted, Item, Live, Text
+from master.live import Idle, Interrupted, Item, Live, Reasoning, Text
 from master.planning.question import Question
 from master.running import Running
 from master.submit import Accepted, Asker, Terms
-
-log = structlog.get_logger(__name__)
 
 router = APIRouter(tags=["OpenAI"])
 
@@ -103,8 +102,8 @@ async def create_response(request: Request) -> Response:
         background=subject.background,
     )
     if asked.stream:
-        frames = _stream(master, live, Events(subject), key.tenant, began=time.monotonic())
-        return _streaming(frames, headers)
+        events = Events(subject, lambda: live.reasoning)
+        return _stream(master, live, key.tenant, events, headers, began=time.monotonic())
     return await _whole(request, master, accepted, live, subject, headers)
 
 
@@ -128,8 +127,8 @@ async def retrieve_response(
         return JSONResponse(response_shapes.stored_response(stored, how), headers=headers)
     live = await join(master, stored)
     subject = response_shapes.subject_of(stored)
-    events = Events(subject, starting_after, single=starting_after is None)
-    return _streaming(_stream(master, live, events, key.tenant), headers)
+    events = Events(subject, lambda: live.reasoning, starting_after, single=starting_after is None)
+    return _stream(master, live, key.tenant, events, headers)
 
 
 @router.post(
@@ -225,33 +224,33 @@ async def _whole(
     return JSONResponse(response_shapes.ended_response(subject, how), headers=headers)
 
 
-def _streaming(frames: AsyncGenerator[bytes, None], headers: dict[str, str]) -> Response:
-    return StreamingResponse(frames, media_type=sse.MEDIA_TYPE, headers={**sse.HEADERS, **headers})
-
-
-async def _stream(
-    master: Running, live: Live, events: Events, tenant: UUID, began: float | None = None
-) -> AsyncGenerator[bytes, None]:
-    try:
-        if head := events.head():
-            yield head
-        async for item in live.follow(master.settings.keep_alive_seconds, events.skip):
-            if began is not None and isinstance(item, Text):
-                metrics.first_text_seconds.observe(time.monotonic() - began)
-                began = None
-            for frames in _frames(events, item):
-                yield frames
-    except Exception as error:
-        log.error("stream.failed", request=str(live.request), exc_info=error)
-        yield events.error(errors.server_error())
-    finally:
-        master.leave(live, tenant)
+def _stream(
+    master: Running,
+    live: Live,
+    tenant: UUID,
+    events: Events,
+    headers: dict[str, str],
+    began: float | None = None,
+) -> Response:
+    words = Dialect(events.head(), partial(_frames, events), events.error)
+    return EventStream(
+        master,
+        live,
+        tenant,
+        words,
+        skip=events.skip,
+        thought=events.thought,
+        headers=headers,
+        began=began,
+    )
 
 
 def _frames(events: Events, item: Item) -> Iterable[bytes]:
     match item:
         case Text(text):
             return events.text(text)
+        case Reasoning(text):
+            return events.reasoning(text)
         case Ending():
             return (events.end(item),)
         case Interrupted():

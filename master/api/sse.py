@@ -1,6 +1,6 @@
 """Frames of a `text/event-stream` body.
 
-A stream that fails ends with `error(...)` and then `DONE`: the error frame has no `choices`,
+A stream that fails ends with `failure(...)`: the error frame has no `choices`,
 because Open WebUI shows and stores an error only then, and the SDKs raise on its `error` key.
 """
 
@@ -30,9 +30,9 @@ def comment(text: str) -> bytes:
     return f": {_line(text)}\n\n".encode()
 
 
-def error(failure: ApiError) -> bytes:
-    """The frame of a failure; send `DONE` after it."""
-    return frame(failure.envelope())
+def failure(error: ApiError) -> bytes:
+    """The last frames of a stream that fails."""
+    return frame(error.envelope()) + DONE
 
 
 def status(description: str, *, done: bool = False, **extra: JsonValue) -> bytes:

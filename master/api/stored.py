@@ -1,7 +1,7 @@
 """Stored requests as the routes find them: by the id that a client sent, and only its own."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -55,18 +55,22 @@ async def conversation(
     if how is None or how.state is not RequestState.COMPLETED:
         words = f"there is no answer to go on from: it is {stored.state}"
         raise errors.invalid_value(words, param)
-    said: list[Message] = list(stored.question["messages"])
-    if (stored.question.get("response") or {}).get("instructions"):
-        said = said[1:]
     answer: Message = {"role": "assistant", "content": how.answer or ""}
     if how.tool_calls:
         answer = {**answer, "content": how.answer or None, "tool_calls": list(how.tool_calls)}
-    return stored.id, [*said, answer]
+    return stored.id, [*said_in(stored), answer]
+
+
+def said_in(stored: StoredRequest) -> list[Message]:
+    """The conversation that a response answers, without the instructions for it."""
+    said: list[Message] = list(stored.question["messages"])
+    instructed = (stored.question.get("response") or {}).get("instructions")
+    return said[1:] if instructed else said
 
 
 async def join(master: Running, stored: StoredRequest) -> Live:
     """Follow a stored request. Raises 410 when it ended too long ago, 503 while draining."""
-    oldest = datetime.now(UTC) - timedelta(seconds=REPLAY_SECONDS)
+    oldest = stored.read_at - timedelta(seconds=REPLAY_SECONDS)
     if stored.finished_at is not None and stored.finished_at < oldest:
         raise errors.stream_expired()
     if master.draining:

@@ -7,6 +7,7 @@ overtake the answer; so the answer goes out first, then a moment of reading, the
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -34,17 +35,15 @@ class UnreadBodies:
             unread = unread and message.get("more_body", False)
             return message
 
-        async def send_and_linger(message: Message) -> None:
+        # Not a coroutine of its own: it is called for each chunk of a stream.
+        def send_and_linger(message: Message) -> Awaitable[None]:
             nonlocal closing
             if message["type"] == "http.response.start" and unread:
                 closing = True
                 message = {**message, "headers": [*message.get("headers", ()), _CLOSE]}
             if message["type"] != "http.response.body" or not closing or message.get("more_body"):
-                await send(message)
-                return
-            await send({**message, "more_body": True})
-            await _read_on(receive)
-            await send({"type": "http.response.body", "body": b""})
+                return send(message)
+            return _linger(message, receive, send)
 
         await self.app(scope, receive_noting_the_end, send_and_linger)
 
@@ -54,6 +53,12 @@ def _has_body(scope: Scope) -> bool:
         name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
         for name, value in scope["headers"]
     )
+
+
+async def _linger(last: Message, receive: Receive, send: Send) -> None:
+    await send({**last, "more_body": True})
+    await _read_on(receive)
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _read_on(receive: Receive) -> None:

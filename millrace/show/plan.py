@@ -49,8 +49,17 @@ class PlanView:
         line = Text(no_wrap=True, overflow="ellipsis")
         line.append(str(plan["strategy"]), style="bold")
         line.append(f" · {self._record['state']} · {done} of {plural(len(subtasks), 'subtask')}")
+        line.append(self._waiting(), style="yellow")
         line.append(f" · {elapsed}", style="dim")
         return line
+
+    def _waiting(self) -> str:
+        place = self._record.get("queue")
+        if not place or place["position"] == 1:
+            return ""
+        about = place["expected_start_seconds"]
+        expected = f", about {seconds(about)}" if about else ""
+        return f" · waiting behind {plural(place['position'] - 1, 'subtask')}{expected}"
 
     def _tree(self, now: float, rows: int) -> Table:
         tree = Table.grid(padding=(0, 1), expand=True)

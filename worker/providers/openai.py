@@ -1,13 +1,18 @@
-"""Any engine that speaks OpenAI's chat completions: llama.cpp, LocalAI, vLLM, hosted ones."""
+"""Any engine that speaks OpenAI's chat completions: llama.cpp, LocalAI, vLLM, hosted ones.
+
+The SDK says how an engine is reached (address, headers, list of models, words of its errors), and
+chats go past it: it looks at every field of a request again, which was 1.1 of the 2.2 ms of CPU
+time that a chat of one chunk cost the worker, and 1.5 ms of the time to its first token.
+"""
 
 import os
 from collections.abc import AsyncGenerator, Mapping
-from typing import Final, cast
+from typing import Final
 
 import httpx2
 import openai
-from openai.types.chat import ChatCompletionMessageParam
 from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic_core import from_json, to_json
 
 from queue_schemas.messages import SubtaskRequest
 from queue_schemas.registry import Model
@@ -51,7 +56,7 @@ ERRORS: Final[Mapping[type[Exception], Diagnosis | None]] = {
     openai.InvalidWebhookSignatureError: MISCONFIGURED,
     openai.WebSocketConnectionClosedError: TRUNCATED,
     openai.WebSocketQueueFullError: BUSY,
-    # Reading the body goes past the SDK, so its transport's own exceptions come through.
+    # Chats go past the SDK, so its transport's own exceptions come through.
     httpx2.HTTPError: UNREACHABLE,
     httpx2.HTTPStatusError: UNREACHABLE,
     httpx2.RequestError: UNREACHABLE,
@@ -100,27 +105,30 @@ class OpenAI:
         self._model = model
         self._options = EngineOptions.model_validate(model.options)
         self._key = os.environ.get(model.api_key_env) if model.api_key_env else None
+        self._http = openai.DefaultAsyncHttpxClient(
+            timeout=httpx2.Timeout(None, connect=5.0),  # the worker has the deadlines
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=model.slots),
+        )
         self._client = openai.AsyncOpenAI(
             base_url=model.endpoint,
             api_key=self._key or "none",  # most engines want no key, but the SDK does
             max_retries=0,  # the master retries; two loops would multiply
-            http_client=openai.DefaultAsyncHttpxClient(
-                timeout=httpx2.Timeout(None, connect=5.0),  # the worker has the deadlines
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=model.slots),
-            ),
+            http_client=self._http,
         )
+        self._chats = self._client.base_url.join("chat/completions")
+        given = {**self._client.default_headers, **self._client.auth_headers}
+        self._headers = {name: value for name, value in given.items() if isinstance(value, str)}
 
     async def complete(self, subtask: SubtaskRequest) -> AsyncGenerator[Delta | Finish, None]:
         """Stream one chat completion."""
         payloads, answer = Payloads(), Answer(subtask.shown)
         try:
-            async with self._client.chat.completions.with_streaming_response.create(
-                model=self._model.name_at_engine,
-                messages=cast("list[ChatCompletionMessageParam]", prefilled(subtask)),
-                stream=True,
-                extra_body=self._body(subtask),
-            ) as response:
-                async for received in response.iter_bytes():
+            body = to_json(self._body(subtask))
+            asking = self._http.stream("POST", self._chats, content=body, headers=self._headers)
+            async with asking as response:
+                if not response.is_success:
+                    raise await _refusal(response)
+                async for received in response.aiter_bytes():
                     for payload in payloads.feed(received):
                         for delta in answer.take(payload):
                             yield delta
@@ -142,6 +150,7 @@ class OpenAI:
         if subtask.shown:
             body.update(self._options.prefill)
         body.update({"stream": True, "stream_options": {"include_usage": True}})
+        body.update({"model": self._model.name_at_engine, "messages": list(prefilled(subtask))})
         return body
 
     async def check(self) -> None:
@@ -170,6 +179,19 @@ class OpenAI:
             return error
         said = f"no engine answers at {self._client.base_url}; start it or correct `endpoint`"
         return ProviderError(error.kind, error.code, f"{said} ({error.message})")
+
+
+async def _refusal(response: httpx2.Response) -> openai.APIStatusError:
+    """What the SDK raises for such an answer."""
+    text = (await response.aread()).decode(errors="replace").strip()
+    try:
+        body = from_json(text)
+    except ValueError:
+        body = text
+    error = body.get("error", body) if isinstance(body, dict) else body
+    said = error.get("message") if isinstance(error, dict) else error
+    message = f"Error code: {response.status_code} - {said or text}"
+    return openai.APIStatusError(message, response=response, body=error)
 
 
 def make(model: Model) -> OpenAI:

@@ -93,22 +93,30 @@ async def test_a_frozen_broker_leaves_publishes_unknown_and_streams_unblocked(
     await depth_is(bus, WORK.name, 2)
 
 
-async def test_a_memory_alarm_stops_publishes_and_not_acknowledgements(
-    local_rabbitmq: LocalRabbit, bus: RabbitBus
+@pytest.mark.parametrize(
+    ("limit", "alarming", "usual"),
+    [
+        ("set_vm_memory_high_watermark", "0.00001", "0.6"),
+        ("set_disk_free_limit", "1000000GB", "50MB"),
+    ],
+    ids=["memory", "disk"],
+)
+async def test_an_alarm_of_the_broker_stops_publishes_and_not_acknowledgements(
+    local_rabbitmq: LocalRabbit, bus: RabbitBus, limit: str, alarming: str, usual: str
 ) -> None:
     inbox = Inbox()
     await bus.consume(WORK, inbox, prefetch=1)
     await bus.publish(WORK.name, b"first")
     await bus.publish(WORK.name, b"second")
     (first,) = await inbox.wait(1)
-    await asyncio.to_thread(local_rabbitmq.rabbitmqctl, "set_vm_memory_high_watermark", "0.00001")
+    await asyncio.to_thread(local_rabbitmq.rabbitmqctl, limit, alarming)
     try:
         with pytest.raises(PublishUnknown):
             await bus.publish(WORK.name, b"during")
         await first.ack()
         await inbox.wait(2)
     finally:
-        await asyncio.to_thread(local_rabbitmq.rabbitmqctl, "set_vm_memory_high_watermark", "0.6")
+        await asyncio.to_thread(local_rabbitmq.rabbitmqctl, limit, usual)
     await inbox.deliveries[1].ack()
     await inbox.wait(3)
     assert inbox.bodies[2] == b"during", "what is unknown may well be stored"

@@ -7,7 +7,7 @@ from uuid import UUID
 import aio_pika
 import pytest
 
-from db import subtasks
+from db import outbox, subtasks
 from queue_schemas import topology
 from queue_schemas.codec import encode
 from tests.doubles.subtasks import a_subtask
@@ -21,7 +21,7 @@ async def queued(books: Books) -> UUID:
     """A subtask whose message the broker has confirmed."""
     _, subtask = await books.request()
     await subtasks.mark_queued(books.connection, [(subtask, 1)])
-    await subtasks.forget_sent(books.connection, [(subtask, 1)])
+    await outbox.forget_sent(books.connection, [(subtask, 1)])
     return subtask
 
 

@@ -15,6 +15,7 @@ from queue_schemas.messages import Cancel, Completed, Drain, ErrorKind, Failed, 
 from tests.doubles.fleet import ELSEWHERE, REPLY_TO, Fleet, assembled
 from tests.doubles.subtasks import a_model, a_subtask
 from tests.integration.worker.conftest import Served
+from worker.consumer import MOST_DELIVERIES
 from worker.providers.diagnosis import UNREACHABLE, failure
 from worker.providers.scripted import Scripted
 
@@ -254,6 +255,25 @@ async def test_a_lost_connection_aborts_without_a_result_and_another_worker_goes
     assert (first.delivery, second.delivery) == (0, 1)
     assert second.worker == "worker-2"
     assert result.execution == second.execution
+    assert len(fleet.results.messages) == 1
+
+
+async def test_a_subtask_that_has_outlived_several_workers_is_refused_as_poison() -> None:
+    async with Fleet(a_model(options=SLOW)) as fleet:
+        subtask = a_subtask(reply_to=REPLY_TO.name)
+        for number in range(MOST_DELIVERIES):
+            fleet.start(name=f"worker-{number}")
+            await fleet.beat(lambda beat, number=number: beat.worker == f"worker-{number}")
+            if number == 0:
+                await fleet.submit(subtask)
+            await fleet.started(subtask, number + 1)
+            await fleet.buses[number].aclose()
+        fleet.start(name="worker-last")
+        result = await fleet.result(subtask)
+
+    assert isinstance(result, Failed)
+    assert (result.kind, result.code) == (ErrorKind.POISON, "worker_lost")
+    assert (result.delivery, result.worker) == (MOST_DELIVERIES, "worker-last")
     assert len(fleet.results.messages) == 1
 
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from master.api import errors
-from master.api.response_shapes import Events, Subject
+from master.api import errors, sse
+from master.api.response_events import HEAD, THOUGHTS, Events
+from master.api.response_shapes import Subject
 from master.ending import Ending
 from queue_schemas.states import RequestState
 
@@ -26,6 +27,7 @@ def subject(background: bool) -> Subject:
 
 def frames_of(raw: bytes) -> list[dict[str, Any]]:
     found = []
+    raw = raw.removesuffix(sse.DONE)
     for block in raw.decode().removesuffix("\n\n").split("\n\n") if raw else ():
         name, said = block.split("\n")
         event = json.loads(said.removeprefix("data: "))
@@ -45,17 +47,27 @@ def stream(
     single: bool = False,
 ) -> list[dict[str, Any]]:
     """What one replica sends, with the text in pieces that end at these places."""
-    events = Events(subject(background), after, single=single)
+    thoughts = ending.reasoning
+    events = Events(subject(background), lambda: thoughts, after, single=single)
     raw = events.head()
-    text = answer[events.skip :]
-    places = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
-    for begin, end in itertools.pairwise(places):
-        raw += b"".join(events.text(text[begin:end]))
+    for piece in in_pieces(thoughts[events.thought :], cuts):
+        raw += b"".join(events.reasoning(piece))
+    for piece in in_pieces(answer[events.skip :], cuts):
+        raw += b"".join(events.text(piece))
     return frames_of(raw + events.end(ending))
+
+
+def in_pieces(text: str, cuts: list[int]) -> list[str]:
+    places = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
+    return [text[begin:end] for begin, end in itertools.pairwise(places)]
 
 
 def text_of(events: list[dict[str, Any]]) -> str:
     return "".join(e["delta"] for e in events if e["type"] == "response.output_text.delta")
+
+
+def thoughts_of(events: list[dict[str, Any]]) -> str:
+    return "".join(e["delta"] for e in events if e["type"] == "response.reasoning_text.delta")
 
 
 def numbers(events: list[dict[str, Any]]) -> list[int]:
@@ -68,34 +80,38 @@ endings = st.builds(
     st.sampled_from(["stop", "length"]),
     st.sampled_from([(), (CALL,), (CALL, OTHER)]),
 )
+positions = st.integers(min_value=0, max_value=80) | st.integers(HEAD - 5, HEAD + 70)
+THINKING = "What is a mill? Let me see."
 cuts = st.lists(st.integers(min_value=0, max_value=200), max_size=8)
 
 
-def an_ending(answer: str, how: tuple[RequestState, str, Any]) -> Ending:
+def an_ending(answer: str, how: tuple[RequestState, str, Any], thoughts: str = "") -> Ending:
     state, reason, calls = how
     if state is not RequestState.COMPLETED:
         return Ending(state, error={"code": "engine_broken", "message": "it broke"})
-    return Ending(state, answer=answer, finish_reason=reason, tool_calls=calls)
+    return Ending(state, answer=answer, finish_reason=reason, tool_calls=calls, reasoning=thoughts)
 
 
 @settings(max_examples=200, deadline=None)
 @given(
     answer=st.text(max_size=80),
+    thoughts=st.text(max_size=40),
     how=endings,
     first=cuts,
     second=cuts,
-    cut=st.integers(min_value=0, max_value=100),
+    cut=st.integers(min_value=0, max_value=140),
     background=st.booleans(),
 )
 def test_a_stream_cut_after_any_event_goes_on_without_gap_or_repeat(
     answer: str,
+    thoughts: str,
     how: tuple[RequestState, str, Any],
     first: list[int],
     second: list[int],
     cut: int,
     background: bool,
 ) -> None:
-    ending = an_ending(answer, how)
+    ending = an_ending(answer, how, thoughts)
     whole = stream(answer, ending, first, background=background)
     head = whole[: cut % len(whole) + 1]
     cursor = head[-1]["sequence_number"]
@@ -106,30 +122,36 @@ def test_a_stream_cut_after_any_event_goes_on_without_gap_or_repeat(
         return
     joined = head + rest
     assert text_of(joined) == answer
+    assert thoughts_of(joined) == ending.reasoning
     assert numbers(joined) == sorted(set(numbers(joined)))
     assert joined[-1] == whole[-1]
-    kinds = [e["type"] for e in whole if e["type"] != "response.output_text.delta"]
-    assert [e["type"] for e in joined if e["type"] != "response.output_text.delta"] == kinds
+    assert without_deltas(joined) == without_deltas(whole)
+
+
+def without_deltas(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All of them but the deltas, which may be cut anywhere."""
+    return [e for e in events if not e["type"].endswith(("_text.delta", "error"))]
 
 
 @settings(max_examples=100, deadline=None)
-@given(answer=st.text(max_size=60), places=cuts, number=st.integers(min_value=0, max_value=80))
+@given(answer=st.text(max_size=60), places=cuts, number=positions)
 def test_a_full_replay_can_be_filtered_by_any_number(
     answer: str, places: list[int], number: int
 ) -> None:
-    ending = an_ending(answer, (RequestState.COMPLETED, "stop", ()))
+    ending = an_ending(answer, (RequestState.COMPLETED, "stop", ()), THINKING)
     replay = stream(answer, ending, places, background=True, single=True)
     kept = [event for event in replay if event["sequence_number"] > number]
-    assert text_of(kept) == answer[max(0, number - 4) :]
+    assert text_of(kept) == answer[max(0, number - HEAD) :]
+    assert thoughts_of(kept) == THINKING[max(0, number - THOUGHTS) :]
 
 
 def test_an_interruption_repeats_the_last_number() -> None:
-    events = Events(subject(background=True), 9)
+    events = Events(subject(background=True), str, HEAD + 5)
     [fresh] = frames_of(events.error(errors.server_draining()))
-    assert (fresh["type"], fresh["sequence_number"]) == ("error", 9)
+    assert (fresh["type"], fresh["sequence_number"]) == ("error", HEAD + 5)
     shown = frames_of(b"".join(events.text("abc")))
     [later] = frames_of(events.error(errors.server_draining()))
-    assert later["sequence_number"] == shown[-1]["sequence_number"] == 12
+    assert later["sequence_number"] == shown[-1]["sequence_number"] == HEAD + 8
     assert later["code"] == "server_draining"
 
 
@@ -141,7 +163,7 @@ def test_an_ended_response_has_one_status_for_each_way_to_end() -> None:
     }
     for state, (event, status) in said.items():
         ending = Ending(state, error={"code": "x", "message": "y"})
-        [last] = frames_of(Events(subject(background=True), 4).end(ending))
+        [last] = frames_of(Events(subject(background=True), str, 4).end(ending))
         assert (last["type"], last["response"]["status"]) == (event, status)
         assert last["response"]["error"] == {
             "code": "server_error",

@@ -26,7 +26,9 @@ def test_a_line_break_cannot_forge_a_field() -> None:
 
 
 def test_an_error_frame_has_an_error_and_no_choices() -> None:
-    body = payload(sse.error(errors.service_unavailable("the broker is down")))
+    said = sse.failure(errors.service_unavailable("the broker is down"))
+    body = payload(said.removesuffix(sse.DONE))
+    assert said.endswith(b"\n\ndata: [DONE]\n\n")
     assert isinstance(body, dict)
     assert set(body) == {"error"}
     assert body["error"]["message"] == "the broker is down"

@@ -111,6 +111,20 @@ def test_the_plan_shows_every_subtask_with_its_state() -> None:
     assert lines[4].rstrip().endswith("after part-1, part-2")
 
 
+def test_a_question_that_waits_shows_behind_how_many_and_for_how_long() -> None:
+    parts = [subtask("part-1", "What is a mill?", "queued", total_seconds=None)]
+    place = {"position": 4, "expected_start_seconds": 12.3}
+    line = shown(plan(record("accepted", parts, queue=place)))[0]
+    assert line.startswith(
+        "split · accepted · 0 of 1 subtask · waiting behind 3 subtasks, about 12"
+    )
+    unknown = {"position": 2, "expected_start_seconds": None}
+    line = shown(plan(record("accepted", parts, queue=unknown)))[0]
+    assert "· waiting behind 1 subtask · 3.2 s" in line
+    first = {"position": 1, "expected_start_seconds": 0.0}
+    assert "behind" not in shown(plan(record("accepted", parts, queue=first)))[0]
+
+
 def test_a_plan_that_does_not_fit_shows_what_runs_and_counts_the_rest() -> None:
     parts = [subtask(f"part-{i}", f"Part {i}") for i in range(40)]
     parts[30] = subtask("part-30", "The running one", "running")

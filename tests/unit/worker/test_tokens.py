@@ -192,6 +192,47 @@ async def test_a_resend_is_answered_at_once() -> None:
     assert [(c.offset, c.text) for c in wire.chunks("tokens.two")] == [(1, "bcdef")]
 
 
+async def test_thoughts_go_before_the_answer_that_follows_them() -> None:
+    wire = Wire()
+    stream = a_stream(wire)
+    stream.add("Let me", Channel.REASONING)
+    await wire.until(wire.chunks)
+    stream.add(" see.", Channel.REASONING)
+    stream.add("It grinds.")
+    await stream.flush()
+    assert [chunk.text for chunk in wire.chunks()] == ["Let me", " see.", "It grinds."]
+
+
+async def test_a_resend_brings_the_thoughts_again_before_the_text() -> None:
+    wire = Wire()
+    stream = a_stream(wire)
+    stream.add("Let me see.", Channel.REASONING)
+    stream.add("It grinds.")
+    await stream.flush()
+    stream.resend(3, "tokens.two", reasoning=4)
+    await wire.until(lambda: len(wire.chunks("tokens.two")) == 2)
+    again = [(c.channel, c.offset, c.text) for c in wire.chunks("tokens.two")]
+    assert again == [(Channel.REASONING, 4, "me see."), (Channel.CONTENT, 3, "grinds.")]
+
+
+async def test_a_resend_during_a_sending_still_brings_the_thoughts_first() -> None:
+    wire = Wire()
+    stream = a_stream(wire)
+    wire.open.clear()
+    stream.add("Let me see.", Channel.REASONING)
+    stream.add("It grinds.")
+    flushing = asyncio.create_task(stream.flush())
+    await asyncio.sleep(0)
+    stream.resend(0, "tokens.two", reasoning=0)
+    wire.open.set()
+    await flushing
+    await wire.until(lambda: len(wire.chunks("tokens.two")) >= 2)
+    assert [c.channel for c in wire.chunks("tokens.two")][:2] == [
+        Channel.REASONING,
+        Channel.CONTENT,
+    ]
+
+
 async def test_a_resend_beyond_the_text_waits_for_more() -> None:
     wire = Wire()
     stream = a_stream(wire)
