@@ -6,17 +6,19 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import chats, report, split, subtasks
+from bench import chats, fairness, killed, report, split, stops, streams, subtasks
 from bench.effort import FULL, QUICK, Effort
 from bench.samples import Findings
-from bench.site import PEERS, Servers, litellm, millrace, servers
+from bench.site import PEERS, Millrace, Servers, litellm, millrace, servers
 from millrace.chaos.machine import Unavailable
 
 _BEGAN = time.monotonic()
-NAMES = ("first-token", "chats", "subtasks", "split")
+NAMES = ("first-token", "chats", "subtasks", "split", "stop", "fair", "killed", "streams")
+
+Measure = Callable[[Millrace, Effort], Findings]
 
 
 def main() -> int:
@@ -54,11 +56,23 @@ def _measure(wanted: list[str], effort: Effort, folder: Path) -> list[Findings]:
             _say("subtasks")
             with millrace(all_, subtasks.MODEL) as mill:
                 findings.append(subtasks.subtasks(all_, mill, effort))
-        if "split" in wanted:
-            _say("split")
-            with millrace(all_, split.model(effort.workers), workers=effort.workers) as mill:
-                findings.append(split.split(mill, effort))
+        for name, (model, workers, measure) in _alone(effort).items():
+            if name in wanted:
+                _say(name)
+                with millrace(all_, model, workers=workers) as mill:
+                    findings.append(measure(mill, effort))
     return findings
+
+
+def _alone(effort: Effort) -> dict[str, tuple[Mapping[str, object], int, Measure]]:
+    """What is measured without a peer: the model, its workers, and the measurement."""
+    return {
+        "split": (split.model(effort.workers), effort.workers, split.split),
+        "stop": (stops.MODEL, 1, stops.stops),
+        "fair": (fairness.MODEL, 1, fairness.fairness),
+        "killed": (killed.MODEL, 2, killed.killed),
+        "streams": (streams.model(effort.streams), streams.WORKERS, streams.streams),
+    }
 
 
 def _chats(all_: Servers, wanted: list[str], effort: Effort) -> list[Findings]:
@@ -81,7 +95,7 @@ def _chats(all_: Servers, wanted: list[str], effort: Effort) -> list[Findings]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a look, in under a minute")
+    parser.add_argument("--quick", action="store_true", help="a look, with fewer rounds and sizes")
     parser.add_argument("--only", action="append", choices=NAMES, help="one of the measurements")
     parser.add_argument("--json", type=Path, metavar="FILE", help="everything that was measured")
     return parser.parse_args()

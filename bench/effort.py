@@ -1,4 +1,4 @@
-"""How much is measured: the whole, or a look that takes under a minute."""
+"""How much is measured: the whole, or a look."""
 
 from dataclasses import dataclass
 
@@ -17,9 +17,15 @@ class Effort:
     subtasks: int
     """In a round, for each system."""
     table_subtasks: int
-    """The same for Celery with results in Postgres; 0: it is left out."""
+    """The same for Celery with results in Postgres."""
     workers: int
     """For the split: so many processes with 8 slots together."""
+    stops: int
+    """In a round, of each way to stop."""
+    kills: int
+    """Of workers, one after the other."""
+    streams: int
+    """Open at once."""
 
 
 FULL = Effort(
@@ -31,6 +37,9 @@ FULL = Effort(
     subtasks=1024,
     table_subtasks=512,
     workers=8,
+    stops=100,
+    kills=10,
+    streams=1000,
 )
 QUICK = Effort(
     rounds=2,
@@ -39,6 +48,9 @@ QUICK = Effort(
     chats=96,
     peer_chats=32,
     subtasks=256,
-    table_subtasks=0,
+    table_subtasks=256,
     workers=1,
+    stops=50,
+    kills=3,
+    streams=1000,
 )

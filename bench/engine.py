@@ -2,6 +2,7 @@
 
 Bytes are made once. The engine's model name is the script: `32` streams 32 chunks at once, each by
 a write of its own as real engines do; `20x50` streams 20 chunks with 50 ms before each.
+`GET /left` tells when clients closed the connection in the middle of an answer.
 
     python -m bench.engine PORT
 """
@@ -10,6 +11,7 @@ import asyncio
 import json
 import re
 import sys
+import time
 from functools import lru_cache
 from typing import cast
 
@@ -25,7 +27,11 @@ _HEAD = (
 )
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 _SCRIPT = re.compile(rb'"model":[ ]?"(?:openai/)?(\d+)(?:x(\d+))?"')
+_SEED = re.compile(rb'"seed":[ ]?(\d+)')
 _MODELS = json.dumps({"object": "list", "data": []}).encode()
+
+_left: dict[str, list[float]] = {}
+"""By the seed of the chat, which goes from the client to the engine: `time.monotonic()`."""
 
 
 class _Engine(asyncio.Protocol):
@@ -36,6 +42,7 @@ class _Engine(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._due: asyncio.Handle | None = None
+        self._seed = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
@@ -44,6 +51,7 @@ class _Engine(asyncio.Protocol):
         self._transport = None
         if self._due:
             self._due.cancel()
+            _left.setdefault(self._seed, []).append(time.monotonic())
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -58,9 +66,13 @@ class _Engine(asyncio.Protocol):
             self._answer(head, body)
 
     def _answer(self, head: bytes, body: bytes) -> None:
-        if head.startswith(b"GET "):
+        if head.startswith(b"GET /left "):
+            self._write(_whole(200, json.dumps(_left).encode()))
+        elif head.startswith(b"GET "):
             self._write(_whole(200, _MODELS))
         elif script := _SCRIPT.search(body):
+            seed = _SEED.search(body)
+            self._seed = seed[1].decode() if seed else ""
             self._write(_HEAD)
             pause = int(script[2] or 0) / 1000
             self._stream(_frames(int(script[1])), 0, pause, self._loop.time())
@@ -73,6 +85,7 @@ class _Engine(asyncio.Protocol):
             due = began + (place + 1) * pause
             self._due = self._loop.call_at(due, self._next, frames, place, pause, began)
             return
+        self._due = None
         for frame in frames[place:]:
             self._write(frame)
 

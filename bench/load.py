@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -56,6 +56,8 @@ class Order:
     chats: int
     pause: float = 0.0
     """Seconds between two chats of one client, for latencies without a queue."""
+    spread: float = 0.0
+    """Seconds over which the clients begin, one after the other."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class Load:
     """Seconds from sending to the first word, by target."""
     totals: dict[str, list[float]] = field(default_factory=dict)
     """Seconds from sending to the end of the answer."""
+    gaps: dict[str, list[float]] = field(default_factory=dict)
+    """The longest silence between the first word and the end of each answer."""
     failures: list[str] = field(default_factory=list)
 
     @property
@@ -106,6 +110,8 @@ class _Answer(asyncio.Protocol):
         self._done: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
         self.first_at = 0.0
+        self.gap = 0.0
+        self._heard_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
@@ -119,7 +125,10 @@ class _Answer(asyncio.Protocol):
         now = time.perf_counter()
         self._received += data
         if not self.first_at and _WORD in self._received:
-            self.first_at = now
+            self.first_at = self._heard_at = now
+        elif self.first_at:
+            self.gap = max(self.gap, now - self._heard_at)
+            self._heard_at = now
         if self._done and not self._done.done() and self._is_complete():
             self._done.set_result(None)
 
@@ -127,7 +136,7 @@ class _Answer(asyncio.Protocol):
         """Send the request; the answer when it is complete."""
         assert self._transport is not None, "the server closed the connection"
         self._received.clear()
-        self.first_at = 0.0
+        self.first_at = self.gap = 0.0
         self._done = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         await self._done
@@ -146,8 +155,9 @@ class _Answer(asyncio.Protocol):
         return len(received) >= head_ends + length
 
 
-async def _client(order: Order, load: Load) -> None:
+async def _client(order: Order, load: Load, number: int) -> None:
     loop = asyncio.get_running_loop()
+    await asyncio.sleep(order.spread * number / order.clients)
     answers: dict[str, _Answer] = {}
     requests = {target.name: target.request() for target in order.targets}
     for target in order.targets:
@@ -166,6 +176,7 @@ async def _client(order: Order, load: Load) -> None:
                 return
             load.firsts[target.name].append(round(answer.first_at - began, 6))
             load.totals[target.name].append(round(ended - began, 6))
+            load.gaps[target.name].append(round(answer.gap, 6))
 
 
 def _wrong(received: bytes, target: Target) -> str:
@@ -177,16 +188,17 @@ def _wrong(received: bytes, target: Target) -> str:
 
 async def _run(order: Order) -> Load:
     names = [target.name for target in order.targets]
-    load = Load(0, 0, {name: [] for name in names}, {name: [] for name in names})
+    firsts, totals, gaps = ({name: list[float]() for name in names} for _ in range(3))
+    load = Load(0, 0, firsts, totals, gaps)
     began, cpu = time.perf_counter(), time.process_time()
     try:
         async with asyncio.timeout(_LIMIT_SECONDS), asyncio.TaskGroup() as clients:
-            for _ in range(order.clients):
-                clients.create_task(_client(order, load))
+            for number in range(order.clients):
+                clients.create_task(_client(order, load, number))
     except* (OSError, TimeoutError) as errors:
         load.failures.append(repr(errors.exceptions[0]))
     seconds = time.perf_counter() - began
-    return Load(seconds, time.process_time() - cpu, load.firsts, load.totals, load.failures)
+    return replace(load, seconds=seconds, cpu_seconds=time.process_time() - cpu)
 
 
 def _read(text: str) -> Order:

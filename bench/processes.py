@@ -33,6 +33,11 @@ class Started:
         """The end of its log."""
         return self.log.read_text(errors="replace")[-3000:]
 
+    def kill(self) -> None:
+        """SIGKILL to its group: no goodbye."""
+        os.killpg(self.pid, signal.SIGKILL)
+        self.popen.wait(_STOP_SECONDS)
+
     def stop(self) -> None:
         """SIGTERM to its group, then SIGKILL."""
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -99,6 +104,12 @@ def cpu_seconds(roots: Iterable[int]) -> float:
         total += spent.get(pid, 0.0)
         waiting += children.get(pid, [])
     return total
+
+
+def peak_megabytes(pid: int) -> float:
+    """The most memory that a process has had resident."""
+    lines = (Path("/proc") / str(pid) / "status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
 def parent_of(pid: int) -> int:

@@ -1,5 +1,6 @@
 """Numbers from several rounds, and what they say about a target."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -57,6 +58,11 @@ class Findings:
     rows: tuple[Row, ...]
     costs: tuple[Cost, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def percentile(numbers: Sequence[float], percent: float) -> float:
+    """The number that so many percent do not exceed; always one that was measured."""
+    return sorted(numbers)[max(0, math.ceil(len(numbers) * percent / 100) - 1)]
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, ...]:

@@ -86,8 +86,9 @@ class Millrace:
     port: int
     key: str
     database_url: str
+    environment: Mapping[str, str]
     master: Started
-    workers: tuple[Started, ...]
+    workers: list[Started] = field(default_factory=list)
 
     def target(self, words: int, body: Mapping[str, Any] = {}, name: str = "millrace") -> Target:
         """A chat with the model, unless the body says otherwise."""
@@ -100,6 +101,23 @@ class Millrace:
             "worker": [worker.pid for worker in self.workers],
             **_shared(self.servers),
         }
+
+    def add_workers(self, number: int) -> list[Started]:
+        """Start more workers of the model and wait until they are known."""
+        fresh = [self._start_worker() for _ in range(number)]
+        self.workers.extend(fresh)
+        names = {worker.name for worker in fresh}
+        for worker in fresh:
+            wait_for(worker, lambda: names <= self._known_workers())
+        return fresh
+
+    def _start_worker(self) -> Started:
+        name = self.servers.new_name(f"{self.master.name}-worker")
+        arguments = ["worker", "--model", MODEL, "--name", name]
+        return _start(self.servers, name, arguments, self.environment)
+
+    def _known_workers(self) -> set[str]:
+        return {worker["name"] for worker in self.get("/v1/workers")["data"]}
 
     def get(self, path: str) -> Any:
         """The JSON at a path of the API."""
@@ -131,19 +149,15 @@ def millrace(
     }
     _command(environment, "migrate")
     key = _command(environment, "keys", "create", "bench").strip()
-    started: list[Started] = []
+    arguments = ["master", "--port", str(port)]
+    master = _start(servers, f"{name}-master", arguments, environment)
+    site = Millrace(servers, port, key, database, environment, master)
     try:
-        arguments = ["master", "--port", str(port)]
-        started.append(_start(servers, f"{name}-master", arguments, environment))
-        wait_for(started[0], lambda: answers(f"http://127.0.0.1:{port}/ready"))
-        for number in range(workers):
-            arguments = ["worker", "--model", MODEL, "--name", f"{name}-worker-{number}"]
-            started.append(_start(servers, f"{name}-worker-{number}", arguments, environment))
-        site = Millrace(servers, port, key, database, started[0], tuple(started[1:]))
-        wait_for(started[-1], lambda: len(site.get("/v1/workers")["data"]) == workers)
+        wait_for(master, lambda: answers(f"http://127.0.0.1:{port}/ready"))
+        site.add_workers(workers)
         yield site
     finally:
-        for process in reversed(started):
+        for process in (*site.workers, master):
             process.stop()
 
 

@@ -60,9 +60,7 @@ def subtasks(servers: Servers, mill: Millrace, effort: Effort) -> Findings:
     ones, eights, messages, table = _Measured(), _Measured(), _Measured(), _Measured()
     with contextlib.ExitStack() as stack:
         by_rpc = stack.enter_context(celery(servers, "rpc"))
-        by_table = None
-        if effort.table_subtasks:
-            by_table = stack.enter_context(celery(servers, "postgres"))
+        by_table = stack.enter_context(celery(servers, "postgres"))
         for target in (single, split):
             run(Order((target,), 8, 2))
         before = _stored(mill)
@@ -70,12 +68,11 @@ def subtasks(servers: Servers, mill: Millrace, effort: Effort) -> Findings:
             _measure(mill, single, _CLIENTS, effort.subtasks, 1, ones)
             by_rpc.measure(effort.subtasks, messages)
             _measure(mill, split, _SPLIT_CLIENTS, effort.subtasks, PARTS, eights)
-            if by_table:
-                by_table.measure(effort.table_subtasks, table)
+            by_table.measure(effort.table_subtasks, table)
     expected = 2 * effort.rounds * effort.subtasks
     stored = _stored(mill) - before
     assert stored == expected, f"{stored} results are in the database instead of {expected}"
-    peers = {"Celery rpc": messages} | ({"Celery table": table} if by_table else {})
+    peers = {"Celery rpc": messages, "Celery table": table}
     ours = {"subtasks, 1 a request": ones, "subtasks, 8 a request": eights}
     return Findings(
         tuple(

@@ -17,7 +17,7 @@ from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import ChannelLockedResource
 
 from bus.connection import RECONNECT_SECONDS, Connection, bus_errors
-from bus.protocol import BusError, Handler
+from bus.protocol import DELETION_SECONDS, BusError, Handler
 from queue_schemas.topology import Queue
 
 log = structlog.get_logger(__name__)
@@ -167,6 +167,8 @@ class Consumption:
 
     async def _reopen(self) -> None:
         self._in_hand.clear()
+        if self._stopped_by_broker and not self.queue.exclusive:
+            await asyncio.sleep(DELETION_SECONDS)  # others consume it, and may not know yet
         while not self._cancelled:
             try:
                 await self._open()

@@ -14,6 +14,13 @@ from typing import Protocol
 
 from queue_schemas.topology import QUARANTINE, Queue
 
+DELETION_SECONDS = 1.0
+"""How long a deleted queue is left alone before it is declared again.
+
+RabbitMQ 3.10 tells consumers a moment later. If there is a queue of that name again by then, it
+keeps them instead, and what it hands them they never get.
+"""
+
 
 class BusError(Exception):
     """Sending or consuming did not work."""

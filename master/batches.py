@@ -19,7 +19,8 @@ T = TypeVar("T")
 Write = Callable[[list[T]], Awaitable[None]]
 Refuse = Callable[[T], Awaitable[None]]
 
-_LONGEST_PAUSE_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 2.0
+"""Between two tries during an outage, half as much again at most."""
 _ANOTHER_TRY = ("08", "40001", "40P01", "53", "55000", "57P0", "58")
 """SQLSTATEs: connection lost, conflict, out of resources, not accepting, shutting down, disk."""
 
@@ -104,7 +105,7 @@ class Batches(Generic[T]):
                     return
                 log.warning("batch.outage", batch=self._name, size=len(batch), error=str(error))
                 await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             else:
                 return
 

@@ -14,12 +14,22 @@ from master.ending import Ending
 from master.planning.plan import AggregatorName, Plan, StepKind
 from master.reassembly import PartStream, Verdict
 from queue_schemas.messages import Channel, Completed, Started, TokenChunk
-from queue_schemas.states import SUBTASK_TERMINAL, SubtaskState
+from queue_schemas.states import SUBTASK_TERMINAL, RequestState, SubtaskState
 
 log = structlog.get_logger(__name__)
 
 _AT_ONCE = 16_384
 """Characters in one item: so much of the answer is in the hands of a client's connection."""
+
+CONTRADICTED = Ending(
+    RequestState.FAILED,
+    error={
+        "code": "diverged",
+        "message": "it was answered anew, and otherwise than what was shown; "
+        "GET /v1/requests/{id} has the whole answer",
+    },
+)
+"""For who reads along; the request itself has its answer. Better than an end that looks whole."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,8 @@ class Live:
         self._pieces: list[str] = []
         self._whole = False
         """The pieces have all of the answer."""
+        self._contradicted = False
+        """The text of record does not begin with what was shown."""
         self._statuses: list[Status] = []
         self.parts: dict[str, PartStream] = {}
         self.replan(plan, subtasks)
@@ -202,7 +214,7 @@ class Live:
             for piece in _in_pieces(text):
                 yield Text(piece)
             if ending is not None:
-                yield ending
+                yield CONTRADICTED if self._contradicted else ending
                 return
             if self._interrupted:
                 yield Interrupted()
@@ -267,6 +279,7 @@ class Live:
         shown = "".join(self._pieces)
         if not ending.answer.startswith(shown):
             log.error("stream.diverged", request=str(self.request), shown=len(shown))
+            self._contradicted = True
             return ""
         return ending.answer[len(shown) :]
 

@@ -1,6 +1,7 @@
 """One running master: what the routes work with."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -9,6 +10,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bus.protocol import Bus
+from master.batches import is_outage
 from master.cancel import cancel
 from master.dispatch import Dispatcher
 from master.fleet import FleetView
@@ -19,6 +21,9 @@ from master.submit import Submission
 from queue_schemas.registry import Registry
 
 log = structlog.get_logger(__name__)
+
+_OUTAGE_SECONDS = 1.0
+"""Between two tries while the database is away."""
 
 
 @dataclass
@@ -68,11 +73,20 @@ class Running:
         key = self.settings.key_ring
 
         async def work() -> None:
-            try:
-                await cancel(self.engine, self.bus, self.streams, key, request, tenant, left=True)
-            except Exception as error:
-                # The deadline ends it all the same.
-                log.error("cancel.failed", request=str(request), exc_info=error)
+            end = time.monotonic() + self.settings.request_seconds  # then the sweep ends it
+            while time.monotonic() < end:
+                try:
+                    await cancel(
+                        self.engine, self.bus, self.streams, key, request, tenant, left=True
+                    )
+                except Exception as error:
+                    if not is_outage(error):
+                        log.error("cancel.failed", request=str(request), exc_info=error)
+                        return
+                    log.warning("cancel.outage", request=str(request), error=str(error))
+                    await asyncio.sleep(_OUTAGE_SECONDS)
+                else:
+                    return
 
         task = asyncio.create_task(work())
         self._background.add(task)

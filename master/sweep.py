@@ -5,6 +5,7 @@ database's.
 """
 
 import asyncio
+import time
 from uuid import UUID
 
 import structlog
@@ -19,7 +20,7 @@ from master import retry
 from master.announce import broadcast
 from master.apply import Applied, Result, advance
 from master.attempts import Limits, after_loss
-from master.batches import is_outage
+from master.batches import LONGEST_PAUSE_SECONDS, is_outage
 from master.cancel import EXPIRED, end_early, tell_stopped
 from master.collect import tell
 from master.dispatch import Dispatcher
@@ -58,6 +59,8 @@ class Sweeper:
         self._settings = settings
         self._limits = Limits.of(settings)
         self._key = settings.key_ring
+        self._deaf_until = 0.0
+        """After an outage every lease begins anew: nobody could be heard."""
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -65,7 +68,8 @@ class Sweeper:
         while True:
             try:
                 await self.expire_requests()
-                await self.rescue_lost()
+                if time.monotonic() >= self._deaf_until:
+                    await self.rescue_lost()
                 if rounds % _FORGOTTEN_EVERY == 0:
                     await self.enqueue_unsent()
                     await self.republish_forgotten()
@@ -74,6 +78,8 @@ class Sweeper:
                     log.error("sweep.failed", exc_info=error)
                 else:
                     log.warning("sweep.outage", error=str(error))
+                    deaf = self._settings.lease_seconds + 2 * LONGEST_PAUSE_SECONDS
+                    self._deaf_until = time.monotonic() + deaf
             rounds += 1
             await asyncio.sleep(self._settings.sweep_seconds)
 

@@ -33,6 +33,7 @@ COMMANDS = {
     "dead": _Entry(_KEEP, "See what failed for good; do it again or let it be."),
     "reconcile": _Entry(_KEEP, "Prove that database and broker agree, and repair."),
     "doctor": _Entry(_KEEP, "Check what Millrace needs, with the remedy for what is missing."),
+    "chaos": _Entry(_KEEP, "Break a private installation on purpose; see whether all holds."),
     "schemas": _Entry(_KEEP, "Export the queue contract as JSON Schema and AsyncAPI."),
 }
 

@@ -36,7 +36,8 @@ async def database(
 async def migrated(url: str, *, name: str) -> AsyncGenerator[AsyncEngine, None]:
     """An engine whose database has this release's schema. Raises `Problem`."""
     async with database(url, name=name) as engine:
-        found, wanted = await migrate.current(engine), migrate.head()
+        with reaching("Postgres", url, _START_POSTGRES):
+            found, wanted = await migrate.current(engine), migrate.head()
         if found != wanted:
             never = "was never migrated"
             state = never if found is None else f"is at revision {found}, not at {wanted}"

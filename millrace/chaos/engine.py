@@ -17,6 +17,8 @@ from typing import Any
 
 import uvicorn
 
+_GARBAGE = b'data: {"choices": [\xff<html>\n\n'
+
 Json = dict[str, Any]
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Json]]
@@ -46,6 +48,8 @@ class Reply:
     """After so many words the connection breaks."""
     end_after: int | None = None
     """After so many words the body ends as if all were well, but without a finish."""
+    garbage_after: int | None = None
+    """After so many words comes what no client can read."""
     extra: Json = field(default_factory=dict)
     """Further fields of the last frame."""
 
@@ -116,9 +120,13 @@ class Engine:
         """Answer one call; the subclass knows the paths."""
         raise NotImplementedError
 
+    def reply_to(self, call: Call) -> Reply:
+        """The reply to one call."""
+        return self.replies.popleft() if self.replies else self.reply
+
     async def chat(self, call: Call, send: Send) -> None:
         """Answer a chat as the reply says."""
-        reply = self.replies.popleft() if self.replies else self.reply
+        reply = self.reply_to(call)
         await asyncio.sleep(reply.first_seconds)
         if reply.status != 200:
             return await self.respond(send, self.refusal(reply), reply.status, reply.headers)
@@ -151,6 +159,9 @@ class Engine:
             if reply.cut_after == index:
                 raise Cut
             if reply.end_after == index:
+                return
+            if reply.garbage_after == index:
+                yield _GARBAGE
                 return
             if word is not None:
                 yield self.frame(call, content=word)

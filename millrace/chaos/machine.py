@@ -61,9 +61,14 @@ def kill_group(leader: subprocess.Popen[bytes], number: signal.Signals) -> None:
             leader.wait()
 
 
-def guard(target: str, name: str, root: Path) -> subprocess.Popen[bytes]:
-    """A tiny process that kills `target` when we are gone: its standard input then ends."""
-    end = f"kill -s {name} -- {target}; sleep 1; rm -rf '{root}'"
+def guard(target: str, name: str, root: Path | None = None) -> subprocess.Popen[bytes]:
+    """A tiny process that kills `target` when we are gone: its standard input then ends.
+
+    It then removes the folder `root` too.
+    """
+    end = f"kill -s {name} -- {target}"
+    if root is not None:
+        end += f"; sleep 1; rm -rf '{root}'"
     script = f'read -r word; test "$word" = done || {{ {end}; }}'
     return subprocess.Popen(
         ["sh", "-c", script],
@@ -76,3 +81,16 @@ def guard(target: str, name: str, root: Path) -> subprocess.Popen[bytes]:
 def dismiss(watch: subprocess.Popen[bytes]) -> None:
     """Tell a guard that its target has been ended."""
     watch.communicate(b"done\n")
+
+
+def memory_bytes(pid: int) -> int | None:
+    """The memory that a process has in RAM; None where nobody says."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        pass
+    with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
+        command = ["ps", "-o", "rss=", "-p", str(pid)]
+        return 1024 * int(subprocess.check_output(command, timeout=5))
+    return None

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import httpx2
 from openai import AsyncOpenAI
 
-from millrace.chaos.machine import free_port
+from millrace.chaos.machine import dismiss, free_port, guard
 from millrace.one_machine import make_key
 
 T = TypeVar("T")
@@ -31,11 +31,20 @@ class Process:
     popen: subprocess.Popen[bytes]
     log: Path
     url: str = ""
+    guard: subprocess.Popen[bytes] | None = None
+    """Ends it when we are gone without having ended it."""
 
     def kill(self) -> None:
         """SIGKILL: no goodbye."""
         self.popen.kill()
         self.popen.wait(10)
+        self.forget()
+
+    def forget(self) -> None:
+        """It has ended: nobody has to look after it."""
+        if self.guard is not None:
+            dismiss(self.guard)
+            self.guard = None
 
     def terminate(self) -> None:
         """SIGTERM: an orderly end."""
@@ -64,7 +73,11 @@ class Stack:
     models: dict[str, Any]
     settings: dict[str, str] = field(default_factory=dict)
     processes: list[Process] = field(default_factory=list)
+    spawned: int = 0
+    """How many processes were ever started; part of their names."""
     key: str = ""
+    worker_rabbitmq_url: str = ""
+    """Where workers find the broker, if that is another way than the masters'."""
 
     async def start(self, *, masters: int = 1, **workers: int) -> None:
         """Start masters, and for each model so many workers, and wait until all are ready."""
@@ -96,19 +109,23 @@ class Stack:
 
     def start_worker(self, model: str) -> Process:
         """Start a worker; it consumes a little later."""
-        name = f"{model}-{len(self.processes)}"
+        name = f"{model}-{self.spawned}"
         return self._spawn(name, ["worker", "--model", model, "--name", name])
 
     def worker(self, name: str) -> Process:
         """The worker process of that name."""
         return next(process for process in self.processes if process.name == name)
 
+    @property
+    def _workers_broker(self) -> str:
+        return self.worker_rabbitmq_url or self.rabbitmq_url
+
     def _spawn(self, name: str, arguments: list[str], url: str = "") -> Process:
-        log = self.folder / f"{name}-{len(self.processes)}.log"
+        log = self.folder / f"{name}-{self.spawned}.log"
         environment = {
             **os.environ,
             "DATABASE_URL": self.database_url,
-            "RABBITMQ_URL": self.rabbitmq_url,
+            "RABBITMQ_URL": self.rabbitmq_url if url else self._workers_broker,
             "MILLRACE_MODELS": str(self.folder / "models.yaml"),
             "PYTHONUNBUFFERED": "1",
             **self.settings,
@@ -120,8 +137,10 @@ class Stack:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
+                start_new_session=True,  # a Ctrl-C is for us; we end them
             )
-        process = Process(name, popen, log, url)
+        self.spawned += 1
+        process = Process(name, popen, log, url, guard(str(popen.pid), "KILL"))
         self.processes.append(process)
         return process
 
@@ -195,6 +214,7 @@ class Stack:
                 process.popen.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
+            process.forget()
 
     def logs(self) -> str:
         """What all processes have logged, for a failed test."""

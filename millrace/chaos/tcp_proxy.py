@@ -6,10 +6,11 @@ from typing import Self
 
 
 class TcpProxy:
-    """Forwards to one address until told to cut connections or to swallow what passes."""
+    """Forwards to one address until told to cut connections, to swallow or to delay what passes."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
+        self._delay_seconds = 0.0
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._requests_pass = asyncio.Event()
@@ -33,8 +34,13 @@ class TcpProxy:
         """Let requests through, and no reply."""
         self._replies_pass.clear()
 
+    def delay(self, seconds: float) -> None:
+        """Keep each piece back for so long, both ways, and the pieces in their order."""
+        self._delay_seconds = seconds
+
     def release(self) -> None:
-        """Let everything through, also what was held."""
+        """Let everything through at once, also what was held."""
+        self._delay_seconds = 0.0
         self._requests_pass.set()
         self._replies_pass.set()
 
@@ -70,8 +76,8 @@ class TcpProxy:
                 self._writers.add(to_upstream)
                 await asyncio.wait(
                     {
-                        asyncio.ensure_future(_pump(reader, to_upstream, self._requests_pass)),
-                        asyncio.ensure_future(_pump(upstream, writer, self._replies_pass)),
+                        asyncio.ensure_future(self._pump(reader, to_upstream, self._requests_pass)),
+                        asyncio.ensure_future(self._pump(upstream, writer, self._replies_pass)),
                     },
                 )
         finally:
@@ -79,13 +85,14 @@ class TcpProxy:
             for end in ends:
                 end.transport.abort()
 
-
-async def _pump(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event
-) -> None:
-    with contextlib.suppress(OSError):
-        while chunk := await reader.read(65536):
-            await gate.wait()
-            writer.write(chunk)
-            await writer.drain()
-    writer.transport.abort()
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := await reader.read(65536):
+                await gate.wait()
+                if self._delay_seconds:
+                    await asyncio.sleep(self._delay_seconds)
+                writer.write(chunk)
+                await writer.drain()
+        writer.transport.abort()

@@ -1,8 +1,8 @@
 """Any engine that speaks OpenAI's chat completions: llama.cpp, LocalAI, vLLM, hosted ones.
 
 The SDK says how an engine is reached (address, headers, list of models, words of its errors), and
-chats go past it: it looks at every field of a request again, which was 1.1 of the 2.2 ms of CPU
-time that a chat of one chunk cost the worker, and 1.5 ms of the time to its first token.
+chats go past it: it looks at every field of a request again, which was 1.1 of the 2.0 ms of CPU
+time that a chat of one chunk cost the worker, and 0.8 ms of the time to its first token.
 """
 
 import os

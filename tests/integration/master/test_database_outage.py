@@ -1,0 +1,72 @@
+"""The database is away for longer than a lease, and comes back."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+
+import asyncpg
+
+from millrace.chaos.stack import until
+from tests import servers
+from tests.integration.master.conftest import MakeMill
+from tests.integration.master.mill import Mill, a_script
+
+LEASE_SECONDS = 0.7
+
+
+@contextlib.asynccontextmanager
+async def no_database(mill: Mill, postgres_url: str) -> AsyncGenerator[None, None]:
+    """Refuse this installation's connections, and end those that are open."""
+    name = servers.database_name(mill.database_url)
+    admin = await asyncpg.connect(postgres_url)
+    try:
+        await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        await admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name
+        )
+        yield
+    finally:
+        await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+        await admin.close()
+
+
+async def test_workers_that_could_not_be_heard_for_longer_than_a_lease_are_not_lost(
+    make_mill: MakeMill, postgres_url: str
+) -> None:
+    slow = a_script(tokens=60, tokens_per_second=12, entry={"slots": 40})
+    mill = await make_mill(slow, lease_seconds=LEASE_SECONDS)
+    asked = [asyncio.create_task(mill.ask(f"Why {n}?")) for n in range(40)]
+
+    async def all_run() -> bool:
+        rows = await mill.rows("SELECT 1 FROM millrace.subtasks WHERE state = 'running'")
+        return len(rows) == len(asked)
+
+    await until(all_run, 10)
+    async with no_database(mill, postgres_url):
+        await asyncio.sleep(3 * LEASE_SECONDS)  # the length of the outage, not a synchronisation
+    answers = await asyncio.gather(*asked)
+    assert {answer.status_code for answer in answers} == {200}
+    rows = await mill.rows("SELECT DISTINCT attempt, losses FROM millrace.subtasks")
+    assert [tuple(row) for row in rows] == [(1, 0)]
+
+
+async def test_a_client_that_leaves_during_the_outage_stops_its_engine_afterwards(
+    make_mill: MakeMill, postgres_url: str
+) -> None:
+    mill = await make_mill(a_script(tokens=1000, tokens_per_second=20))
+    async with contextlib.AsyncExitStack() as stack:
+        async with mill.stream() as response:
+            request = response.headers["x-millrace-request-id"]
+            async for line in response.aiter_lines():
+                if '"content"' in line:
+                    break
+            await stack.enter_async_context(no_database(mill, postgres_url))
+
+        async def has_left() -> bool:
+            return len(mill.running.streams) == 0
+
+        await until(has_left, 10)
+        await asyncio.sleep(0.5)  # time in which the cancel fails; not a synchronisation
+    record = await mill.until_state(request, "cancelled")
+    assert record["error"]["code"] == "cancelled"
+    await mill.idle()
