@@ -2,6 +2,8 @@
 
 Who moves a subtask holds its request row (`requests.lock`), taken in the order of ids; so two
 replicas cannot wait for each other, and the last two subtasks of a request still make one ending.
+Two hold only the row itself, because they move nothing: what was shown (`db/shown.py`), and when a
+message was put on its queue again (`db/outbox.py`).
 
 A call that moves no row is not an error: somebody was faster, and the caller says what that means.
 Batches travel as arrays, so that a hundred results cost one statement.
@@ -307,7 +309,8 @@ _END = {
     state: text(f"""
         UPDATE millrace.subtasks s
            SET state = '{state}', error = CAST(:error AS jsonb), lease_until = NULL,
-               text = nullif(CAST(:text AS text), ''), finished_at = now(),
+               text = coalesce(nullif(CAST(:text AS text), ''), nullif(s.shown, '')),
+               finished_at = now(),
                execution = coalesce(r.execution, s.execution),
                delivery = CASE WHEN r.execution IS NULL THEN s.delivery ELSE r.delivery END
           FROM {_ENDER}

@@ -33,7 +33,7 @@ async def see(connection: AsyncConnection, beats: Sequence[Heartbeat]) -> None:
             "running": len(beat.running),
             "stopped": beat.stopped,
         }
-        for beat in beats
+        for beat in sorted(beats, key=lambda beat: beat.worker)  # two replicas, one order of locks
     ]
     await connection.execute(_SEEN, rows)
 

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from bus.protocol import Bus
 from db.engine import create_engine
 from master.api import chat, documents, errors, events, input_items, operations, requests, responses
-from master.api.auth import KeyRing
+from master.api.auth import KnownKeys
 from master.api.connection import Connection
 from master.batches import Batches
 from master.collect import Collector
@@ -95,7 +95,7 @@ def create_app(running: Running) -> FastAPI:
         redoc_url=None,
     )
     app.state.running = running
-    app.state.ring = KeyRing(running.engine, running.settings.key_cache_seconds)
+    app.state.ring = KnownKeys(running.engine, running.settings.key_cache_seconds)
     app.state.started = time.time()
     for module in (chat, responses, input_items, requests, events, operations):
         app.include_router(module.router)

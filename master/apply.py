@@ -64,17 +64,19 @@ async def apply(
     applied.models = {subtask.id: subtask.model for subtask in known.values()}
     results = [result for result in results if result.subtask in known]
 
-    agreeing = [r for r in results if r.text.startswith(shown.get(r.subtask, ""))]
-    moved = await _succeed(connection, agreeing, known, applied)
+    def agrees(result: Result) -> bool:
+        return result.text.startswith(shown.get(result.subtask, ""))
+
+    moved = await _succeed(connection, [r for r in results if agrees(r)], known, applied)
     for result in results:
-        if isinstance(result, Completed) and result not in agreeing:
+        if isinstance(result, Completed) and not agrees(result):
             await _continue(connection, result, shown[result.subtask], limits, applied, moved)
     for failed in results:
         if isinstance(failed, Failed) and not is_only_a_bill(failed):
             subtask = known[failed.subtask]
             following = await after_failure(connection, failed, subtask, limits, view)
             # What the client saw stays in the record.
-            text = failed.text if failed in agreeing else shown[failed.subtask]
+            text = failed.text if agrees(failed) else shown[failed.subtask]
             kept = failed.model_copy(update={"text": text})
             await _fail(connection, kept, following, applied, moved)
     models = await _models(connection, results, known)

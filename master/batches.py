@@ -37,6 +37,16 @@ def is_outage(error: Exception) -> bool:
     return False
 
 
+def is_away(error: Exception) -> bool:
+    """Whether the database could not be reached: nothing could be written, by nobody here."""
+    if isinstance(error, OSError):
+        return True
+    if isinstance(error, DBAPIError):
+        code = getattr(error.orig, "sqlstate", None)
+        return error.connection_invalidated or code is None or code.startswith(("08", "57P0"))
+    return False
+
+
 class Batches(Generic[T]):
     """Feeds a writer with lists of what was put, one list at a time, in order."""
 

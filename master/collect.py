@@ -6,7 +6,7 @@ is acknowledged only after its commit. Everything here may run on any replica, a
 
 import asyncio
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
@@ -56,6 +56,21 @@ class _Batch:
     confirmed: list[Confirmed]
     all_confirmed: list[Confirmed]
     beats: list[Heartbeat]
+
+
+@dataclass
+class _Written:
+    """A batch as it was stored, for what follows the commit."""
+
+    settled: list[Fact]
+    early: list[Fact]
+    """Not stored yet: they wait for what a client elsewhere has seen."""
+    sights: Sights
+    batch: _Batch
+    locked: Mapping[UUID, LockedRequest]
+    applied: Applied | None = None
+    in_vain: list[Started] = field(default_factory=list)
+    unclaimed: list[Started] = field(default_factory=list)
 
 
 class Collector:
@@ -117,42 +132,53 @@ class Collector:
         return await self._bus.consume(queue, receive, prefetch=_PREFETCH)
 
     async def _write(self, facts: list[Fact]) -> None:
-        in_vain: list[Started] = []
-        unclaimed: list[Started] = []
-        applied: Applied | None = None
         async with self._engine.begin() as connection:
-            ids = _requests(facts)
-            locked = await requests.lock(connection, ids) if ids else {}
-            sights = await self._onlookers.look(connection, _results(facts), locked)
-            early = [fact for fact in facts if _is_of(fact, sights.early)]
-            batch = _sort([fact for fact in facts if fact not in early] if early else facts)
-            if batch.confirmed:
-                await subtasks.mark_queued(
-                    connection, [(fact.subtask, fact.attempt) for fact in batch.confirmed]
-                )
-            if batch.starts:
-                in_vain = await self._claim(connection, batch.starts)
-            if batch.results:
-                shown = {**sights.shown, **self._streams.shown(batch.results)}
-                applied = await apply(
-                    connection, batch.results, locked, self._view, self._limits, shown
-                )
-            if batch.all_confirmed:
-                await outbox.forget_sent(
-                    connection, [(fact.subtask, fact.attempt) for fact in batch.all_confirmed]
-                )
-            if batch.beats:
-                unclaimed = await self._hear(connection, batch.beats)
-        await _acknowledge([fact for fact in facts if fact not in early] if early else facts)
-        await self._wait_for(early, sights)
-        for start in unclaimed:
+            written = await self._store(connection, facts)
+        try:
+            await self._follow_up(written)
+        except Exception as error:
+            # It is stored, and must not be stored again for this: sweep and watch will notice.
+            log.error("collect.follow_up_failed", exc_info=error)
+
+    async def _store(self, connection: AsyncConnection, facts: list[Fact]) -> _Written:
+        ids = _requests(facts)
+        locked = await requests.lock(connection, ids) if ids else {}
+        sights = await self._onlookers.look(connection, _results(facts), locked)
+        early = [fact for fact in facts if _is_of(fact, sights.early)]
+        settled = [fact for fact in facts if fact not in early] if early else facts
+        batch = _sort(settled)
+        written = _Written(settled, early, sights, batch, locked)
+        if batch.confirmed:
+            await subtasks.mark_queued(
+                connection, [(fact.subtask, fact.attempt) for fact in batch.confirmed]
+            )
+        if batch.starts:
+            written.in_vain = await self._claim(connection, batch.starts)
+        if batch.results:
+            shown = {**sights.shown, **self._streams.shown(batch.results)}
+            written.applied = await apply(
+                connection, batch.results, locked, self._view, self._limits, shown
+            )
+        if batch.all_confirmed:
+            await outbox.forget_sent(
+                connection, [(fact.subtask, fact.attempt) for fact in batch.all_confirmed]
+            )
+        if batch.beats:
+            written.unclaimed = await self._hear(connection, batch.beats)
+        return written
+
+    async def _follow_up(self, written: _Written) -> None:
+        """After the commit: acknowledge, and tell those who are concerned."""
+        await _acknowledge(written.settled)
+        await self._wait_for(written.early, written.sights)
+        for start in written.unclaimed:
             self._facts.put(start)
-        if applied is not None:
-            await self._tell(applied, batch.results)
-        for start in in_vain:
+        if written.applied is not None:
+            await self._tell(written.applied, written.batch.results)
+        for start in written.in_vain:
             stop = Cancel(subtasks=(start.subtask,), execution=start.execution)
             await broadcast(self._bus, stop, self._key)
-        for redirect in _redirects(batch.starts, locked):
+        for redirect in _redirects(written.batch.starts, written.locked):
             await broadcast(self._bus, redirect, self._key)
 
     async def _wait_for(self, early: Sequence[Fact], sights: Sights) -> None:

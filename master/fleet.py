@@ -133,8 +133,9 @@ class FleetView:
                     declared = await self._declare(bus, declared)
             except Exception as error:
                 if not (is_outage(error) or isinstance(error, BusError)):
-                    raise
-                log.warning("fleet.outage", error=str(error))
+                    log.error("fleet.failed", exc_info=error)
+                else:
+                    log.warning("fleet.outage", error=str(error))
             await asyncio.sleep(every_seconds)
 
     async def _declare(self, bus: Bus, declared: Registry) -> Registry:

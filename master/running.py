@@ -74,7 +74,7 @@ class Running:
 
         async def work() -> None:
             end = time.monotonic() + self.settings.request_seconds  # then the sweep ends it
-            while time.monotonic() < end:
+            while time.monotonic() < end and not self.streams.has(request):  # it came back
                 try:
                     await cancel(
                         self.engine, self.bus, self.streams, key, request, tenant, left=True

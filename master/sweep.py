@@ -20,7 +20,7 @@ from master import retry
 from master.announce import broadcast
 from master.apply import Applied, Result, advance
 from master.attempts import Limits, after_loss
-from master.batches import LONGEST_PAUSE_SECONDS, is_outage
+from master.batches import LONGEST_PAUSE_SECONDS, is_away, is_outage
 from master.cancel import EXPIRED, end_early, tell_stopped
 from master.collect import tell
 from master.dispatch import Dispatcher
@@ -59,8 +59,8 @@ class Sweeper:
         self._settings = settings
         self._limits = Limits.of(settings)
         self._key = settings.key_ring
-        self._deaf_until = 0.0
-        """After an outage every lease begins anew: nobody could be heard."""
+        self._deaf_until = time.monotonic() + settings.lease_seconds
+        """Every lease begins anew with this process, and after an outage: nobody was heard."""
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -78,6 +78,7 @@ class Sweeper:
                     log.error("sweep.failed", exc_info=error)
                 else:
                     log.warning("sweep.outage", error=str(error))
+                if is_away(error) or isinstance(error, BusError | TimeoutError):
                     deaf = self._settings.lease_seconds + 2 * LONGEST_PAUSE_SECONDS
                     self._deaf_until = time.monotonic() + deaf
             rounds += 1
@@ -103,6 +104,9 @@ class Sweeper:
             lost = await subtasks.expired_leases(connection, _AT_ONCE)
             if not lost:
                 return
+            # Without the broker nobody here can hear a heartbeat; raises then.
+            async with asyncio.timeout(_BROKER_SECONDS):
+                await self._bus.depth(topology.WORKERS.name)
             ids = sorted({row.request_id for row in lost})
             applied = Applied(requests=await requests.lock(connection, ids))
             ended: dict[UUID, Result] = {}

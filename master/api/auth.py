@@ -20,7 +20,7 @@ class _Cached:
     until: float
 
 
-class KeyRing:
+class KnownKeys:
     """Looks keys up, and remembers each for a few seconds so that a chat costs no query."""
 
     def __init__(self, engine: AsyncEngine, cache_seconds: float) -> None:

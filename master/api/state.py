@@ -2,7 +2,7 @@
 
 from starlette.requests import Request
 
-from master.api.auth import KeyRing
+from master.api.auth import KnownKeys
 from master.running import Running
 
 
@@ -12,7 +12,7 @@ def running(request: Request) -> Running:
     return master
 
 
-def ring(request: Request) -> KeyRing:
+def ring(request: Request) -> KnownKeys:
     """The key look-up of this master."""
-    keys: KeyRing = request.app.state.ring
+    keys: KnownKeys = request.app.state.ring
     return keys

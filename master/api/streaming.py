@@ -21,7 +21,7 @@ from master.api.connection import cut
 from master.api.errors import ApiError
 from master.api.following import gone
 from master.ending import Ending
-from master.live import Item, Live, Reasoning, Text
+from master.live import Interrupted, Item, Live, Reasoning, Text
 from master.running import Running
 
 log = structlog.get_logger(__name__)
@@ -74,6 +74,7 @@ class EventStream(Response):
         """When the question came; its first text is measured from there."""
         self._taken = skip + min(thought, len(live.reasoning))
         """Characters that the client was sent, or has from before."""
+        self._said_all = False
         self._stuck_since: float | None = None
         """When the frame was offered that the client has not taken yet."""
 
@@ -114,16 +115,19 @@ class EventStream(Response):
                     self._count(item)
                     for frame in self._dialect.show(item):
                         await self._push(send, frame)
+                    self._said_all = isinstance(item, Ending | Interrupted)
         except Exception as error:
             log.error("stream.failed", request=str(self._live.request), exc_info=error)
-            await self._push(send, self._dialect.fail(errors.server_error()))
-        await send({"type": "http.response.body", "body": b""})
+            if not self._said_all:
+                await self._push(send, self._dialect.fail(errors.server_error()))
+        self._said_all = True
+        await self._push(send, b"", more=False)
 
-    async def _push(self, send: Send, frame: bytes) -> None:
-        if not frame:
+    async def _push(self, send: Send, frame: bytes, *, more: bool = True) -> None:
+        if not frame and more:
             return
         self._stuck_since = time.monotonic()
-        await send({"type": "http.response.body", "body": frame, "more_body": True})
+        await send({"type": "http.response.body", "body": frame, "more_body": more})
         self._stuck_since = None
 
     def _count(self, item: Item) -> None:
@@ -157,10 +161,13 @@ class EventStream(Response):
         """Say why, as far as the socket takes it in time, and close it."""
         log.warning("stream.slow_consumer", request=str(self._live.request), taken=self._taken)
         metrics.slow_consumers_total.inc()
-        last = self._dialect.fail(errors.slow_consumer(self._live.request))
         try:
             async with asyncio.timeout(self._master.settings.slow_consumer_seconds):
-                await send({"type": "http.response.body", "body": last})
+                if not self._said_all:
+                    last = self._dialect.fail(errors.slow_consumer(self._live.request))
+                    await send({"type": "http.response.body", "body": last})
+                    return
         except TimeoutError:
-            if cut(scope):
-                await asyncio.wait({leaving})
+            pass
+        if cut(scope):
+            await asyncio.wait({leaving})
