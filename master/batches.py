@@ -38,13 +38,13 @@ def is_outage(error: Exception) -> bool:
 
 
 def is_away(error: Exception) -> bool:
-    """Whether the database could not be reached: nothing could be written, by nobody here."""
-    if isinstance(error, OSError):
-        return True
+    """Whether nobody here could write to the database: no conflict, and no pool that is busy."""
+    if isinstance(error, NoConnectionFree):
+        return False
     if isinstance(error, DBAPIError):
-        code = getattr(error.orig, "sqlstate", None)
-        return error.connection_invalidated or code is None or code.startswith(("08", "57P0"))
-    return False
+        code = getattr(error.orig, "sqlstate", None) or ""
+        return is_outage(error) and not code.startswith("40")
+    return is_outage(error)
 
 
 class Batches(Generic[T]):

@@ -5,7 +5,10 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 import asyncpg
+import httpx2
+import pytest
 
+from master import running
 from millrace.chaos.stack import until
 from tests import servers
 from tests.integration.master.conftest import MakeMill
@@ -70,3 +73,36 @@ async def test_a_client_that_leaves_during_the_outage_stops_its_engine_afterward
     record = await mill.until_state(request, "cancelled")
     assert record["error"]["code"] == "cancelled"
     await mill.idle()
+
+
+async def test_a_client_that_left_during_the_outage_and_came_back_has_its_answer(
+    make_mill: MakeMill, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "_OUTAGE_SECONDS", 2.0)  # it comes back before the next try
+    mill = await make_mill(a_script(tokens=60, tokens_per_second=12))
+    headers = {"Idempotency-Key": "once"}
+    body = mill.body(stream=True)
+    async with contextlib.AsyncExitStack() as outage:
+        async with mill.http.stream(
+            "POST", "/v1/chat/completions", json=body, headers=headers
+        ) as response:
+            request = response.headers["x-millrace-request-id"]
+            async for line in response.aiter_lines():
+                if '"content"' in line:
+                    break
+            await outage.enter_async_context(no_database(mill, postgres_url))
+
+        async def has_left() -> bool:
+            return len(mill.running.streams) == 0
+
+        await until(has_left, 10)
+        await asyncio.sleep(0.3)  # time in which the cancel fails; not a synchronisation
+
+    async def again() -> httpx2.Response | None:
+        answer = await mill.http.post("/v1/chat/completions", json=body, headers=headers)
+        return answer if answer.status_code != 503 else None
+
+    answer = await until(again, 10)
+    assert answer.headers["x-millrace-request-id"] == request
+    assert answer.text.endswith("data: [DONE]\n\n")
+    assert (await mill.record(request))["state"] == "completed"
