@@ -241,6 +241,11 @@ outbox = Table(
     Column("available_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("tries", Integer, nullable=False, server_default="0"),
     Column("last_error", Text),
+    Column(
+        "refused_at",
+        DateTime(timezone=True),
+        comment="Since when the broker has been refusing it; `last_error` may have other reasons.",
+    ),
     _time("created_at", now=True),
     UniqueConstraint("subtask_id", "attempt"),
     Index("ix_outbox_due", "model", "available_at"),

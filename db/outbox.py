@@ -34,12 +34,13 @@ _TAKE = text("""
                coalesce(b.number, 0) + row_number() OVER (
                    PARTITION BY o.owner, o.priority ORDER BY o.id) AS turn
           FROM millrace.outbox o LEFT JOIN busy b ON b.owner = o.owner
-         WHERE o.model = :model AND o.available_at <= now()
+         WHERE o.model = :model AND o.available_at <= now() - make_interval(secs => :untouched)
     ), chosen AS (
         SELECT id, class, turn FROM waiting ORDER BY class, turn, id LIMIT :limit
     ), due AS (
         SELECT o.id, c.class, c.turn FROM millrace.outbox o JOIN chosen c ON c.id = o.id
-         WHERE o.available_at <= now() FOR UPDATE OF o SKIP LOCKED
+         WHERE o.available_at <= now() - make_interval(secs => :untouched)
+           FOR UPDATE OF o SKIP LOCKED
     )
     UPDATE millrace.outbox o
        SET available_at = now() + make_interval(secs => :hold), tries = o.tries + 1
@@ -51,7 +52,8 @@ _TAKE = text("""
 
 _POSTPONE = text("""
     UPDATE millrace.outbox
-       SET available_at = now() + make_interval(secs => :delay), last_error = :error
+       SET available_at = now() + make_interval(secs => :delay), last_error = :error,
+           refused_at = CASE WHEN :refused THEN coalesce(refused_at, now()) END
      WHERE subtask_id = :subtask AND attempt = :attempt
 """)
 
@@ -77,14 +79,22 @@ async def due_by_model(connection: AsyncConnection) -> Mapping[str, int]:
 
 
 async def take(
-    connection: AsyncConnection, model: str, limit: int, hold_seconds: float
+    connection: AsyncConnection,
+    model: str,
+    limit: int,
+    hold_seconds: float,
+    untouched_seconds: float = 0.0,
 ) -> list[Due]:
-    """Take up to `limit` due rows of a model for this replica, in fair order."""
+    """Take up to `limit` due rows of a model for this replica, in fair order.
+
+    Only such as have been due for `untouched_seconds` without anybody's taking them.
+    """
     values = {
         "model": model,
         "limit": limit,
         "hold": hold_seconds,
         "ageing": AGEING_SECONDS,
+        "untouched": untouched_seconds,
     }
     rows = list(await connection.execute(_TAKE, values))
     rows.sort(key=lambda row: (row[8], row[9], row[0]))
@@ -92,10 +102,25 @@ async def take(
 
 
 async def postpone(
-    connection: AsyncConnection, subtask: UUID, attempt: int, delay_seconds: float, error: str
+    connection: AsyncConnection,
+    subtask: UUID,
+    attempt: int,
+    delay_seconds: float,
+    error: str,
+    *,
+    refused: bool,
 ) -> None:
-    """Publishing failed: try again later, and keep the reason."""
-    values = {"subtask": subtask, "attempt": attempt, "delay": delay_seconds, "error": error}
+    """Publishing failed: try again later, and keep the reason.
+
+    `refused`: by the broker. Since when it has been refusing is kept until another reason comes.
+    """
+    values = {
+        "subtask": subtask,
+        "attempt": attempt,
+        "delay": delay_seconds,
+        "error": error,
+        "refused": refused,
+    }
     await connection.execute(_POSTPONE, values)
 
 

@@ -92,9 +92,11 @@ _RATES = text("""
      WHERE finished_at > now() - interval '10 minutes' AND outcome = 'completed'
      GROUP BY model HAVING sum(completion_tokens) >= 64
 """)
+# Only what somebody still tries to publish: a row that the broker refused once and that now waits
+# for room on its queue, or for a model, says nothing of the broker.
 _UNPUBLISHABLE = text("""
-    SELECT extract(epoch FROM now() - min(created_at))::float8
-      FROM millrace.outbox WHERE last_error IS NOT NULL
+    SELECT extract(epoch FROM now() - min(refused_at))::float8
+      FROM millrace.outbox WHERE available_at > now() - interval '30 seconds'
 """)
 
 
@@ -110,7 +112,7 @@ async def loads(connection: AsyncConnection) -> dict[str, ModelLoad]:
 
 
 async def unpublishable_seconds(connection: AsyncConnection) -> float:
-    """How long the oldest row that the broker would not take has been waiting."""
+    """How long the broker has been refusing the row that it refused first."""
     return float(await connection.scalar(_UNPUBLISHABLE) or 0.0)
 
 

@@ -7,13 +7,14 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import requests
+from db import requests, subtasks
 from db.subtasks import Lost, StoredSubtask
 from master import retry
 from master.fleet import FleetView
-from master.planning.assign import output_limit
+from master.planning.assign import TYPICAL_OUTPUT_TOKENS, output_limit, requested_limit
 from master.planning.chat import estimate_chat_tokens
-from master.planning.plan import Plan
+from master.planning.compose import messages_for
+from master.planning.plan import Plan, Step
 from master.settings import MasterSettings
 from queue_schemas.messages import Failed
 
@@ -99,9 +100,18 @@ async def _elsewhere(
     fleet = view.fleet()
     planned = fleet.registry.get(step.model)
     if planned is None:
-        return None
-    tokens = planned.context_length
-    if not step.depends_on:  # otherwise the texts that it is given are not in the plan
+        tokens = await _tokens(connection, request, plan, step)
+    elif step.depends_on:  # the texts that it is given are not in the plan
+        tokens = planned.context_length
+    else:
         tokens = estimate_chat_tokens(step.messages) + output_limit(step.parameters, planned)
     found = retry.another_model(step.model, current, tokens, fleet)
     return found.name if found else None
+
+
+async def _tokens(connection: AsyncConnection, request: UUID, plan: Plan, step: Step) -> int:
+    """Room that a step needs, of whose planned model nothing is known any more."""
+    known = await subtasks.texts(connection, request) if step.depends_on else {}
+    messages = messages_for(plan, step, {key: known.get(key) for key in step.depends_on})
+    output = requested_limit(step.parameters) or TYPICAL_OUTPUT_TOKENS
+    return estimate_chat_tokens(messages) + output

@@ -8,20 +8,23 @@ the broker's confirm, so a crash anywhere leaves a duplicate at worst, never a l
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
-from uuid import UUID, uuid4
+from dataclasses import dataclass
+from uuid import UUID, uuid5
 
 import structlog
+from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bus.protocol import DELETION_SECONDS, Bus, BusError, Unroutable
 from db import outbox, requests, subtasks
 from db.outbox import Due
 from db.requests import StoredRequest
+from db.workers import ModelLoad
 from master.batches import Batches, is_outage
 from master.facts import Confirmed, Fact
 from master.fleet import FleetView
 from master.planning.compose import messages_for
-from master.planning.plan import Plan, Step
+from master.planning.plan import PLAN_BROKEN, Plan, Step
 from queue_schemas import topology
 from queue_schemas.codec import KeyRing, encode
 from queue_schemas.messages import ErrorKind, Failed, SubtaskRequest
@@ -29,13 +32,25 @@ from queue_schemas.registry import ProviderName
 
 log = structlog.get_logger(__name__)
 
-HOLD_SECONDS = 10.0
-"""How long a taken row is left alone; longer than a publish may take."""
+HOLD_SECONDS = 20.0
+"""How long a taken row is left alone; longer than a publish and the pause after it may take."""
 _LONGEST_POSTPONE_SECONDS = 5.0
 """A broker that was away finds its work again that soon."""
 _HOPELESS_TRIES = 5
 """About twelve seconds: replicas need not learn of a new model at the same moment."""
+STRANGE_SECONDS = 120.0
+"""So long work for a model that this replica never knew is left to replicas that know it."""
+_STRANGE_TRIES = 2
+"""After an outage nobody has touched anything for long: the first try only gives others time."""
 _AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Unsendable:
+    """Why there is no message for an attempt."""
+
+    code: str
+    message: str
 
 
 class Dispatcher:
@@ -55,7 +70,11 @@ class Dispatcher:
         self._key = key_ring
         self._due = asyncio.Event()
         self._publishing: set[asyncio.Task[None]] = set()
+        self._declaring: dict[str, asyncio.Task[None]] = {}
         self._facts = facts
+        self._known: set[str] = set()
+        """Models that this process has had in its registry at some time."""
+        self._remember()
 
     def nudge(self) -> None:
         """The outbox has something new; do not wait for the next look."""
@@ -93,19 +112,38 @@ class Dispatcher:
             self._publishing.add(task)
             task.add_done_callback(self._publishing.discard)
 
+    def patience_seconds(self, model: str) -> float | None:
+        """How long work for a model that is not registered here waits until it is given up.
+
+        None: for ever, as a worker serves it. A file changes on one replica before another, so a
+        missing model means something only to a process that has seen it taken out.
+        """
+        if any(worker["model"] == model for worker in self._view.workers):
+            return None
+        return 0.0 if model in self._known else STRANGE_SECONDS
+
+    def _remember(self) -> None:
+        self._known.update(model.name for model in self._view.registry().models)
+
     async def run(self, every_seconds: float) -> None:
         """Release what is due until cancelled."""
-        while True:
-            try:
-                busy = await self._release()
-            except Exception as error:
-                if not is_outage(error):
-                    log.error("dispatch.failed", exc_info=error)
-                else:
-                    log.warning("dispatch.outage", error=str(error))
-                busy = False
-            if not busy:
-                await self._wait(every_seconds)
+        try:
+            while True:
+                if not await self._release_or_log():
+                    await self._wait(every_seconds)
+        finally:
+            for task in self._declaring.values():
+                task.cancel()
+
+    async def _release_or_log(self) -> bool:
+        try:
+            return await self._release()
+        except Exception as error:
+            if not is_outage(error):
+                log.error("dispatch.failed", exc_info=error)
+            else:
+                log.warning("dispatch.outage", error=str(error))
+            return False
 
     async def _wait(self, seconds: float) -> None:
         try:
@@ -133,20 +171,32 @@ class Dispatcher:
         return len(taken) >= _AT_ONCE
 
     async def _take(self, connection: AsyncConnection, waiting: Iterable[str]) -> list[Due]:
+        self._remember()
         taken: list[Due] = []
         registry = self._view.registry()
         for name in waiting:
             model = registry.get(name)
-            room = min(_AT_ONCE, self._view.room(model)) if model else _AT_ONCE
-            if room:
+            if model is None:
+                taken += await self._take_strange(connection, name)
+            elif room := min(_AT_ONCE, self._view.room(model)):
                 taken += await outbox.take(connection, name, room, HOLD_SECONDS)
         return taken
 
-    async def _publish_due(self, due: Due, call: SubtaskRequest | str) -> None:
-        if isinstance(call, str):
-            if due.tries >= _HOPELESS_TRIES and await self._give_up(due, call):
+    async def _take_strange(self, connection: AsyncConnection, name: str) -> list[Due]:
+        """Rows of a model that is not registered here, if this replica may give them up."""
+        patience = self.patience_seconds(name)
+        if patience is None:
+            return []
+        if patience and self._view.loads.get(name, ModelLoad()).queued:
+            return []  # somebody has published some of it, so somebody knows it
+        return await outbox.take(connection, name, _AT_ONCE, HOLD_SECONDS, patience)
+
+    async def _publish_due(self, due: Due, call: SubtaskRequest | Unsendable) -> None:
+        if isinstance(call, Unsendable):
+            enough = _HOPELESS_TRIES if due.model in self._known else _STRANGE_TRIES
+            if due.tries >= enough and await self._give_up(due, call):
                 return
-            await self._postpone(due.subtask, due.attempt, due.tries, call)
+            await self._postpone(due.subtask, due.attempt, due.tries, call.message)
             return
         self._view.count_published(call.model)
         await self._publish(call, due.tries)
@@ -164,12 +214,12 @@ class Dispatcher:
             log.warning("dispatch.unpublished", subtask=str(call.subtask), error=str(error))
             self._view.count_published(call.model, -1)
             if isinstance(error, Unroutable):
-                await self._declare(queue)
-            await self._postpone(call.subtask, call.attempt, tries, str(error))
+                self._declare_soon(queue)
+            await self._postpone(call.subtask, call.attempt, tries, str(error), refused=True)
         else:
             self._facts.put(Confirmed(call.request, call.subtask, call.attempt))
 
-    async def _give_up(self, due: Due, reason: str) -> bool:
+    async def _give_up(self, due: Due, why: Unsendable) -> bool:
         """Answer in the place of a worker that will never be; False if that cannot be said now.
 
         It goes the way of every result, so that retries, dependents and endings follow as always.
@@ -178,11 +228,11 @@ class Dispatcher:
             request=due.request,
             subtask=due.subtask,
             attempt=due.attempt,
-            execution=uuid4(),
+            execution=uuid5(due.subtask, str(due.attempt)),  # said twice, it is still one
             worker="master",
             kind=ErrorKind.PERMANENT,
-            code="model_unavailable",
-            message=reason,
+            code=why.code,
+            message=why.message,
         )
         body, headers = encode(failed, self._key)
         try:
@@ -190,8 +240,15 @@ class Dispatcher:
         except BusError as error:
             log.warning("dispatch.unpublished", subtask=str(due.subtask), error=str(error))
             return False
-        log.warning("dispatch.gave_up", subtask=str(due.subtask), reason=reason)
+        log.warning("dispatch.gave_up", subtask=str(due.subtask), reason=why.message)
         return True
+
+    def _declare_soon(self, queue: topology.Queue) -> None:
+        """Once for all messages that came back, and without making any other wait."""
+        if queue.name not in self._declaring:
+            task = asyncio.create_task(self._declare(queue))
+            self._declaring[queue.name] = task
+            task.add_done_callback(lambda _: self._declaring.pop(queue.name))
 
     async def _declare(self, queue: topology.Queue) -> None:
         """Somebody deleted the queue; the next try finds it again."""
@@ -201,11 +258,13 @@ class Dispatcher:
         except BusError as error:
             log.warning("dispatch.undeclared", queue=queue.name, error=str(error))
 
-    async def _postpone(self, subtask: UUID, attempt: int, tries: int, reason: str) -> None:
+    async def _postpone(
+        self, subtask: UUID, attempt: int, tries: int, reason: str, *, refused: bool = False
+    ) -> None:
         delay = min(0.5 * 2 ** min(tries, 10), _LONGEST_POSTPONE_SECONDS)
         try:
             async with self._engine.begin() as connection:
-                await outbox.postpone(connection, subtask, attempt, delay, reason)
+                await outbox.postpone(connection, subtask, attempt, delay, reason, refused=refused)
         except Exception as error:
             if not is_outage(error):
                 raise
@@ -215,18 +274,21 @@ class Dispatcher:
 
 async def _call(
     connection: AsyncConnection, stored: StoredRequest, due: Due, view: FleetView
-) -> SubtaskRequest | str:
+) -> SubtaskRequest | Unsendable:
     """The message of a due attempt, or why it cannot be sent now."""
-    plan = Plan.model_validate(stored.plan)
+    try:
+        plan = Plan.model_validate(stored.plan)
+    except ValidationError as error:
+        return Unsendable(PLAN_BROKEN, f"the plan cannot be read: {error.errors()[0]['msg']}")
     step = next((step for step in plan.steps if step.key == due.step), None)
     if step is None:
-        return f"the plan has no step {due.step!r}"
+        return Unsendable(PLAN_BROKEN, f"the plan has no step {due.step!r}")
     step = step.model_copy(update={"model": due.model})
     inputs: dict[str, str | None] = {}
     if step.depends_on:
         known = await subtasks.texts(connection, due.request)
         inputs = {key: known.get(key) for key in step.depends_on}
-    return make_call(
+    call = make_call(
         plan,
         step,
         inputs,
@@ -239,6 +301,7 @@ async def _call(
         shown=due.shown,
         reply_to=stored.reply_to,
     )
+    return Unsendable("model_unavailable", call) if isinstance(call, str) else call
 
 
 def make_call(  # noqa: PLR0913 - a message has as many fields as it has

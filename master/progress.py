@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
+from pydantic import JsonValue, ValidationError
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,12 +18,12 @@ from db.subtasks import StoredSubtask
 from master import ending
 from master.ending import Ending
 from master.fleet import FleetView
-from master.planning.plan import Plan, StepKind
+from master.planning.plan import PLAN_BROKEN, Plan, StepKind
 from master.planning.question import Question
 from master.planning.strategies import expand
 from master.submit import new_subtasks
 from queue_schemas.messages import Completed
-from queue_schemas.states import SUBTASK_TERMINAL, SubtaskState
+from queue_schemas.states import SUBTASK_TERMINAL, RequestState, SubtaskState
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,25 @@ async def progress(
     stored = (await requests.load(connection, [request]))[request]
     rows = await subtasks.details(connection, request)
     tokens = await ledger.tokens_of_answers(connection, request)
-    return Progress(ended=ending.compose(Plan.model_validate(stored.plan), rows, tokens))
+    plan = _readable(stored.plan)
+    if plan is None:
+        return Progress(ended=_unreadable(tokens))
+    return Progress(ended=ending.compose(plan, rows, tokens))
+
+
+def _readable(stored: Mapping[str, Any]) -> Plan | None:
+    """A stored plan; None if it cannot be read, which must end its own request only."""
+    try:
+        return Plan.model_validate(stored)
+    except ValidationError:
+        return None
+
+
+def _unreadable(tokens: tuple[int, int]) -> Ending:
+    error: dict[str, JsonValue] = {"code": PLAN_BROKEN, "message": "the plan cannot be read"}
+    return Ending(
+        RequestState.FAILED, error=error, prompt_tokens=tokens[0], completion_tokens=tokens[1]
+    )
 
 
 async def _expand(
@@ -72,8 +91,10 @@ async def _expand(
     if planner is None or len(steps) > 1 or planner.state not in SUBTASK_TERMINAL:
         return False
     stored = (await requests.load(connection, [request]))[request]
-    plan = Plan.model_validate(stored.plan)
-    step = next(step for step in plan.steps if step.key == planner.step)
+    plan = _readable(stored.plan)
+    step = next((s for s in plan.steps if s.key == planner.step), None) if plan else None
+    if plan is None or step is None:
+        return False
     text = None
     if planner.state is SubtaskState.SUCCEEDED:
         text = (await subtasks.texts(connection, request)).get(planner.step)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from master.planning.assign import expected_wait
 from master.planning.question import Fleet
 from queue_schemas.messages import ErrorKind
-from queue_schemas.registry import Model, ProviderName
+from queue_schemas.registry import Capability, Model, ProviderName
 from queue_schemas.states import SubtaskState
 
 FIRST_DELAY_SECONDS = 1.0
@@ -16,7 +16,13 @@ ELSEWHERE_ATTEMPTS = 2
 """So many last attempts may go to another model."""
 POISON_ATTEMPTS = 2
 MODEL_FAULTS = frozenset(
-    {"model_not_found", "engine_misconfigured", "engine_unauthorized", "unsupported_by_model"}
+    {
+        "model_not_found",
+        "model_unavailable",
+        "engine_misconfigured",
+        "engine_unauthorized",
+        "unsupported_by_model",
+    }
 )
 """Permanent failures of the model, not of the question: another model may well answer."""
 
@@ -118,20 +124,20 @@ def another_model(planned: str, current: str, tokens: int, fleet: Fleet) -> Mode
     """A live model that can do all that the planned one can, with room for so many tokens.
 
     Of several the one with the shortest wait, then the cheapest. None: there is no other.
+    Of a planned one that left the registry nothing is known but that it wrote.
     """
     wanted = fleet.registry.get(planned)
-    if wanted is None:
-        return None
+    capabilities = wanted.capabilities if wanted else frozenset({Capability.CHAT})
+    quotes = wanted is not None and wanted.provider is ProviderName.EXTRACTIVE
     able = [
         model
         for model in fleet.registry.chat_models()
         if model.name not in {planned, current}
         and model.name in fleet.free_slots
-        and model.capabilities >= wanted.capabilities
-        and model.context_length >= min(tokens, wanted.context_length)
+        and model.capabilities >= capabilities
+        and model.context_length >= (min(tokens, wanted.context_length) if wanted else tokens)
         # One that quotes cannot stand in for one that writes, nor the other way round.
-        and (model.provider is ProviderName.EXTRACTIVE)
-        == (wanted.provider is ProviderName.EXTRACTIVE)
+        and (model.provider is ProviderName.EXTRACTIVE) == quotes
     ]
     return min(
         able,

@@ -78,7 +78,7 @@ class Sweeper:
                     log.error("sweep.failed", exc_info=error)
                 else:
                     log.warning("sweep.outage", error=str(error))
-                if is_away(error) or isinstance(error, BusError | TimeoutError):
+                if is_away(error) or isinstance(error, BusError):
                     deaf = self._settings.lease_seconds + 2 * LONGEST_PAUSE_SECONDS
                     self._deaf_until = time.monotonic() + deaf
             rounds += 1
@@ -202,16 +202,21 @@ class Sweeper:
                 self._dispatcher.nudge()
 
     async def _republish_orphans(self) -> None:
-        """Queue again what waits for a model that left the registry: dispatch then gives it up."""
-        served = {worker["model"] for worker in self._view.workers}
+        """Queue again what waits for a model that left the registry: dispatch then gives it up.
+
+        Of a model that this replica never knew the message may be where it belongs: that waits
+        longer, and is then published by a replica that knows it.
+        """
+        registry = self._view.registry()
         for name, load in self._view.loads.items():
-            if load.queued and name not in served and self._view.registry().get(name) is None:
-                async with self._engine.begin() as connection:
-                    again = await outbox.republish_forgotten(
-                        connection, name, self._settings.forgotten_seconds
-                    )
-                if again:
-                    log.warning("sweep.orphans", model=name, count=len(again))
+            patience = self._dispatcher.patience_seconds(name)
+            if load.queued == 0 or patience is None or registry.get(name) is not None:
+                continue
+            age = max(patience, self._settings.forgotten_seconds)
+            async with self._engine.begin() as connection:
+                again = await outbox.republish_forgotten(connection, name, age)
+            if again:
+                log.warning("sweep.orphans", model=name, count=len(again))
 
 
 async def _alone(connection: AsyncConnection) -> bool:

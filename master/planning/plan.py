@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from queue_schemas.messages import Passage
 
+PLAN_BROKEN = "plan_broken"
+"""The code of work whose stored plan says nothing, or nothing that can be read."""
+
 
 class StepKind(StrEnum):
     """What a step is for."""

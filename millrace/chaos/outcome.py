@@ -106,13 +106,24 @@ class Outcome:
             "first_text_p99_seconds": percentile(first, 0.99),
             "latency_p50_seconds": percentile(whole, 0.5),
             "latency_p99_seconds": percentile(whole, 0.99),
-            "needless_redrives": sum(self._was_redriven(e.subtask, e.attempt) for e in late),
+            "needless_redrives": self._needless(),
+            "silent_workers_given_up": sum(self._was_redriven(e.subtask, e.attempt) for e in late),
             "stale_results_refused": len(late),
             "duplicate_executions": sum(times - 1 for times in each.values()),
             "diverged_answers": sum(diverged(v, requests.get(v.request or "")) for v in visits),
             "lost_workers": sum(s.losses for s in self.evidence.subtasks.values()),
             "quiet_after_seconds": self.quiet_seconds,
         }
+
+    def _needless(self) -> int:
+        """Subtasks that were taken back while they only waited in their queue."""
+        reported = {(e.subtask, e.attempt) for e in self.evidence.executions}
+        return sum(
+            move.kind == "subtask"
+            and (move.before, move.after) == ("queued", "ready")
+            and (move.id, (move.attempt or 0) - 1) not in reported
+            for move in self.evidence.moves
+        )
 
     def _was_redriven(self, subtask: str, attempt: int) -> bool:
         """Whether a finished execution was given up although its result came in the end."""

@@ -1,4 +1,4 @@
-"""what a client had seen when a second execution began"""
+"""what a client had seen when a second execution began; since when the broker refuses a row"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -21,8 +21,19 @@ def upgrade() -> None:
         ),
         schema="millrace",
     )
+    op.add_column(
+        "outbox",
+        sa.Column(
+            "refused_at",
+            sa.DateTime(timezone=True),
+            nullable=True,
+            comment="Since when the broker has been refusing it; `last_error` may have other reasons.",
+        ),
+        schema="millrace",
+    )
 
 
 def downgrade() -> None:
     """Take back."""
+    op.drop_column("outbox", "refused_at", schema="millrace")
     op.drop_column("subtasks", "followed", schema="millrace")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from millrace.chaos.evidence import Evidence, Execution, Request, Subtask
+from millrace.chaos.evidence import Evidence, Execution, Move, Request, Subtask
 from millrace.chaos.outcome import Options, Outcome, Struck, percentile
 from millrace.chaos.report import as_json, as_markdown, for_people, verdict
 from millrace.chaos.visits import Errand, Visit
@@ -67,11 +67,18 @@ def test_many_violations_of_one_kind_are_cut_short_for_people_only() -> None:
 
 def test_numbers_count_what_was_done_in_vain() -> None:
     numbers = outcome().numbers()
-    assert numbers["needless_redrives"] == 1
+    assert numbers["silent_workers_given_up"] == 1
+    assert numbers["needless_redrives"] == 0
     assert numbers["stale_results_refused"] == 1
     assert numbers["duplicate_executions"] == 1
     assert numbers["latency_p50_seconds"] == 1.5
     assert as_json(outcome())["faults"] == {"worker-kill": 2}
+
+
+def test_work_that_is_taken_back_while_it_only_waits_is_counted() -> None:
+    made = outcome()
+    made.evidence.moves.append(Move("subtask", "waits", "queued", "ready", 2))
+    assert made.numbers()["needless_redrives"] == 1
 
 
 def test_percentiles_are_values_that_occurred() -> None:

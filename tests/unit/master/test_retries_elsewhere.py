@@ -115,5 +115,14 @@ def test_of_several_the_one_that_starts_first_and_then_the_cheapest() -> None:
     assert free.name == "dear"
 
 
-def test_a_model_that_left_the_registry_has_no_equal() -> None:
-    assert another_model("gone", "gone", 10, a_fleet(a_model("here"))) is None
+def test_for_a_model_that_left_the_registry_any_live_one_that_writes_and_has_room_stands_in() -> (
+    None
+):
+    narrow = a_model("narrow", context_length=512, max_output_tokens=256)
+    quoting = a_model("quoting", provider="extractive")
+    cold, here = a_model("cold"), a_model("here")
+    live = {"narrow": 1, "quoting": 1, "here": 1}
+    found = another_model("gone", "gone", 600, a_fleet(narrow, quoting, cold, here, live=live))
+    assert found is not None
+    assert found.name == "here"
+    assert another_model("gone", "here", 600, a_fleet(narrow, quoting, here, live=live)) is None

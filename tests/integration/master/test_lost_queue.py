@@ -1,0 +1,73 @@
+"""Messages come back from a queue that somebody deleted."""
+
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+import pytest
+from pydantic_core import to_json
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from bus.memory import MemoryBroker, MemoryBus
+from db import requests
+from master import dispatch
+from master.batches import Batches
+from master.dispatch import Dispatcher
+from master.facts import Fact
+from master.fleet import FleetView
+from millrace.chaos.stack import until
+from queue_schemas import topology
+from queue_schemas.registry import Registry
+
+PARTS = 4
+REGISTRY = Registry.model_validate({"models": [{"name": "mill", "provider": "scripted"}]})
+QUEUE = topology.subtasks("mill")
+
+
+class CountingBus(MemoryBus):
+    """Remembers what was declared."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        super().__init__(broker)
+        self.declared: list[str] = []
+
+    async def declare(self, queues: Sequence[topology.Queue]) -> None:
+        """Make sure that these exist."""
+        self.declared += [queue.name for queue in queues]
+        await super().declare(queues)
+
+
+@pytest.fixture
+async def waiting(engine: AsyncEngine, tenant: UUID) -> None:
+    """Subtasks in the outbox."""
+    steps = [
+        {"key": f"part-{n}", "model": "mill", "messages": [{"role": "user", "content": "Why?"}]}
+        for n in range(PARTS)
+    ]
+    plan = {"strategy": "split", "aggregator": "sections", "steps": steps}
+    stored = to_json(plan).decode()
+    row = requests.NewRequest(uuid4(), tenant, None, "mill", "{}", stored, 1, None, 600.0)
+    parts = [requests.NewSubtask(uuid4(), f"part-{n}", "answer", "mill") for n in range(PARTS)]
+    async with engine.begin() as connection:
+        await requests.add(connection, row, parts)
+
+
+@pytest.mark.usefixtures("waiting")
+async def test_it_is_declared_once_for_all_of_them_and_nobody_waits_for_that(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "DELETION_SECONDS", 0.3)
+    bus = CountingBus(MemoryBroker())
+    facts: Batches[Fact] = Batches("facts")
+    dispatcher = Dispatcher(engine, bus, FleetView(lambda: REGISTRY, PARTS), facts, None)
+    await dispatcher._release()
+    async with engine.connect() as connection:
+        query = text("SELECT count(*) FROM millrace.outbox WHERE refused_at IS NOT NULL")
+        assert await connection.scalar(query) == PARTS
+    assert bus.declared == [], "a deleted queue is left alone for a moment"
+
+    async def declared() -> bool:
+        return bool(bus.declared) and not dispatcher._declaring
+
+    await until(declared, 10)
+    assert bus.declared == [QUEUE.name]
