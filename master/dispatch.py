@@ -15,7 +15,7 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from bus.protocol import DELETION_SECONDS, Bus, BusError, Unroutable
+from bus.protocol import DELETION_SECONDS, Bus, BusError, BusUnavailable, PublishUnknown, Unroutable
 from db import outbox, requests, subtasks
 from db.outbox import Due
 from db.requests import StoredRequest
@@ -215,7 +215,9 @@ class Dispatcher:
             self._view.count_published(call.model, -1)
             if isinstance(error, Unroutable):
                 self._declare_soon(queue)
-            await self._postpone(call.subtask, call.attempt, tries, str(error), refused=True)
+            # One model's full or missing queue says nothing of the broker.
+            away = isinstance(error, BusUnavailable | PublishUnknown)
+            await self._postpone(call.subtask, call.attempt, tries, str(error), refused=away)
         else:
             self._facts.put(Confirmed(call.request, call.subtask, call.attempt))
 

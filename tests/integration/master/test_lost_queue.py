@@ -1,6 +1,6 @@
 """Messages come back from a queue that somebody deleted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID, uuid4
 
 import pytest
@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bus.memory import MemoryBroker, MemoryBus
+from bus.protocol import BusError, BusUnavailable, PublishUnknown, QueueFull, Unroutable
 from db import requests
 from master import dispatch
 from master.batches import Batches
@@ -62,7 +63,7 @@ async def test_it_is_declared_once_for_all_of_them_and_nobody_waits_for_that(
     dispatcher = Dispatcher(engine, bus, FleetView(lambda: REGISTRY, PARTS), facts, None)
     await dispatcher._release()
     async with engine.connect() as connection:
-        query = text("SELECT count(*) FROM millrace.outbox WHERE refused_at IS NOT NULL")
+        query = text("SELECT count(*) FROM millrace.outbox WHERE last_error IS NOT NULL")
         assert await connection.scalar(query) == PARTS
     assert bus.declared == [], "a deleted queue is left alone for a moment"
 
@@ -71,3 +72,47 @@ async def test_it_is_declared_once_for_all_of_them_and_nobody_waits_for_that(
 
     await until(declared, 10)
     assert bus.declared == [QUEUE.name]
+
+
+class RefusingBus(MemoryBus):
+    """Refuses every message in one way."""
+
+    def __init__(self, broker: MemoryBroker, refusal: BusError) -> None:
+        super().__init__(broker)
+        self.refusal = refusal
+
+    async def publish(
+        self,
+        queue: str,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        correlation_id: str | None = None,
+    ) -> None:
+        """It does not."""
+        raise self.refusal
+
+
+@pytest.mark.parametrize(
+    ("refusal", "counts"),
+    [
+        (BusUnavailable("no connection"), True),
+        (PublishUnknown("no confirm"), True),
+        (QueueFull("the queue is full"), False),
+        (Unroutable("no such queue"), False),
+    ],
+    ids=["unavailable", "unknown", "full", "unroutable"],
+)
+@pytest.mark.usefixtures("waiting")
+async def test_only_a_broker_that_cannot_be_used_at_all_makes_newcomers_wait(
+    engine: AsyncEngine, refusal: BusError, counts: bool
+) -> None:
+    facts: Batches[Fact] = Batches("facts")
+    bus = RefusingBus(MemoryBroker(), refusal)
+    dispatcher = Dispatcher(engine, bus, FleetView(lambda: REGISTRY, PARTS), facts, None)
+    await dispatcher._release()
+    for task in dispatcher._declaring.values():
+        task.cancel()
+    async with engine.connect() as connection:
+        query = text("SELECT count(refused_at) FROM millrace.outbox WHERE last_error IS NOT NULL")
+        assert await connection.scalar(query) == (PARTS if counts else 0)
