@@ -30,7 +30,7 @@ app.conf.update(
 )
 
 
-@app.task  # type: ignore[untyped-decorator]
+@app.task  # type: ignore[untyped-decorator]  # Celery has no types
 def answer(messages: list[dict[str, str]]) -> dict[str, object]:
     """As much of an answer as Millrace's scripted engine gives."""
     assert messages

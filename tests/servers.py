@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -174,6 +174,22 @@ def create_database(admin_url: str, *, template: str | None = None) -> str:
 def drop_database(admin_url: str, url: str) -> None:
     """Drop a database, whoever is still connected to it."""
     _execute(admin_url, f'DROP DATABASE IF EXISTS "{database_name(url)}" WITH (FORCE)')
+
+
+@contextlib.asynccontextmanager
+async def no_connections(admin_url: str, url: str) -> AsyncGenerator[None, None]:
+    """The database is away: it refuses connections, and those that were open are ended."""
+    name = database_name(url)
+    admin = await asyncpg.connect(admin_url)
+    try:
+        await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        await admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name
+        )
+        yield
+    finally:
+        await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+        await admin.close()
 
 
 def database_name(url: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from master.api.answers import ChatCompletion, ModelResponse
 from master.api.chat_schema import ChatRequest
@@ -106,8 +106,9 @@ _BODIES: tuple[type[BaseModel], ...] = (ChatRequest, ResponsesRequest)
 
 
 def _body_schemas() -> dict[str, Any]:
+    pairs: list[tuple[type[BaseModel], JsonSchemaMode]]
     pairs = [(model, "validation") for model in _BODIES]
-    _, found = models_json_schema(pairs, ref_template=_REF)  # type: ignore[arg-type]
+    _, found = models_json_schema(pairs, ref_template=_REF)
     schemas: dict[str, Any] = found["$defs"]
     return schemas
 
@@ -142,4 +143,4 @@ def install(app: FastAPI) -> None:
             app.openapi_schema = made
         return app.openapi_schema
 
-    app.openapi = document  # type: ignore[method-assign]
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI says so

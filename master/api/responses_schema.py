@@ -291,7 +291,7 @@ def _merged(items: Iterable[Any]) -> Iterator[Message]:
         message: Message = item.as_chat()
         if open_ is not None and isinstance(item, _FunctionCall):
             calls, more = open_["tool_calls"], message["tool_calls"]
-            open_["tool_calls"] = [*calls, *more]  # type: ignore[misc]
+            open_["tool_calls"] = [*calls, *more]  # type: ignore[misc]  # both are lists
             continue
         if open_ is not None:
             yield open_

@@ -19,7 +19,7 @@ DONE = b"data: [DONE]\n\n"
 PING = b": ping\n\n"
 
 
-def frame(payload: JsonValue | Mapping[str, JsonValue], *, event: str = "", id: str = "") -> bytes:  # noqa: A002
+def frame(payload: JsonValue | Mapping[str, JsonValue], *, event: str = "", id: str = "") -> bytes:  # noqa: A002  SSE's word
     """One event. `event` names its type; `id` is what a client sends back as Last-Event-ID."""
     body = json.dumps(payload, separators=(",", ":"), allow_nan=False)
     return f"{_field('event', event)}{_field('id', id)}data: {body}\n\n".encode()
@@ -62,7 +62,7 @@ def source(
     return open_webui_event("source", body)
 
 
-def open_webui_event(type: str, body: Mapping[str, JsonValue]) -> bytes:  # noqa: A002
+def open_webui_event(type: str, body: Mapping[str, JsonValue]) -> bytes:  # noqa: A002  Open WebUI's
     """An event object of Open WebUI, in a frame of its own. Strict clients must not get it."""
     return frame({"event": {"type": type, "data": dict(body)}})
 

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import JsonValue
 from starlette.requests import Request
@@ -166,12 +167,12 @@ _WITHOUT_ESCAPES = json.JSONEncoder(ensure_ascii=False, check_circular=False)
 
 
 def _check_depth(value: JsonValue, max_depth: int) -> None:
-    level: list[JsonValue] = [value]
+    level: list[Any] = [value]
     for _ in range(max_depth):
         level = [
             child
             for node in level
-            for child in (node.values() if isinstance(node, dict) else node)  # type: ignore[union-attr]
+            for child in (node.values() if isinstance(node, dict) else node)
             if isinstance(child, (dict, list))
         ]
         if not level:

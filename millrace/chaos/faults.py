@@ -99,23 +99,12 @@ class _Queue:
 # --- processes -----------------------------------------------------------------------------------
 
 
-def _kill(masters: bool) -> Strike:
+def _end(how: Callable[[Installation, Process], None], masters: bool) -> Strike:
     @contextlib.asynccontextmanager
     async def strike(site: Installation, dice: random.Random) -> AsyncGenerator[str, None]:
         victim = _victim(site, dice, masters)
         if victim is not None:
-            site.kill(victim)
-        yield _name(victim)
-
-    return strike
-
-
-def _terminate(masters: bool) -> Strike:
-    @contextlib.asynccontextmanager
-    async def strike(site: Installation, dice: random.Random) -> AsyncGenerator[str, None]:
-        victim = _victim(site, dice, masters)
-        if victim is not None:
-            site.terminate(victim)
+            how(site, victim)
         yield _name(victim)
 
     return strike
@@ -265,12 +254,12 @@ def _engine(mood: Mood) -> Strike:
 
 
 KINDS: Final[Mapping[str, Kind]] = {
-    "worker-kill": Kind(_kill(masters=False), 4, MOMENT),
+    "worker-kill": Kind(_end(Installation.kill, masters=False), 4, MOMENT),
     "worker-freeze": Kind(_freeze(masters=False), 3, (1.0, 8.0)),
-    "worker-terminate": Kind(_terminate(masters=False), 2, MOMENT),
-    "master-kill": Kind(_kill(masters=True), 3, MOMENT),
+    "worker-terminate": Kind(_end(Installation.terminate, masters=False), 2, MOMENT),
+    "master-kill": Kind(_end(Installation.kill, masters=True), 3, MOMENT),
     "master-freeze": Kind(_freeze(masters=True), 2, (1.0, 8.0)),
-    "master-terminate": Kind(_terminate(masters=True), 2, MOMENT),
+    "master-terminate": Kind(_end(Installation.terminate, masters=True), 2, MOMENT),
     "broker-kill": Kind(_kill_broker, 1, (0.0, 3.0)),
     "broker-restart": Kind(_restart_broker, 1, (0.0, 3.0)),
     "broker-memory": Kind(_memory_alarm, 1, (1.0, 4.0)),

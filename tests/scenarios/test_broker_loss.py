@@ -17,6 +17,7 @@ from millrace.chaos.local_rabbitmq import LocalRabbit
 from millrace.chaos.machine import Unavailable
 from millrace.chaos.stack import Stack, until
 from tests import servers
+from tests.scenarios.load import each_has_one_result, query
 
 VHOST = "mill"
 WORDS = 12
@@ -96,14 +97,6 @@ class Load:
             assert said == [f"flour-{number}"] * WORDS
 
 
-async def query(stack: Stack, sql: str) -> list[asyncpg.Record]:
-    connection = await asyncpg.connect(stack.database_url)
-    try:
-        return list(await connection.fetch(sql))
-    finally:
-        await connection.close()
-
-
 async def until_some_run_and_some_wait(stack: Stack) -> None:
     async def both() -> bool:
         rows = await query(stack, "SELECT state, count(*) FROM millrace.subtasks GROUP BY 1")
@@ -114,16 +107,7 @@ async def until_some_run_and_some_wait(stack: Stack) -> None:
 
 
 async def nothing_was_lost_or_applied_twice(stack: Stack, least: int) -> None:
-    rows = await query(
-        stack,
-        """SELECT s.state, q.state,
-                  count(a.*) FILTER (WHERE a.applied AND a.outcome = 'completed')
-             FROM millrace.requests q JOIN millrace.subtasks s ON s.request_id = q.id
-             LEFT JOIN millrace.attempts a ON a.subtask_id = s.id
-            GROUP BY s.id, s.state, q.state""",
-    )
-    assert len(rows) >= least
-    assert {tuple(row) for row in rows} == {("succeeded", "completed", 1)}
+    await each_has_one_result(stack, least)
     assert await query(stack, "SELECT 1 FROM millrace.outbox") == []
 
 

@@ -2,10 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg
 import httpx2
 import pytest
 
@@ -105,7 +103,7 @@ async def test_two_hundred_clients_that_insist_are_let_in_as_fast_as_they_can_be
     # So that how long an answer takes is known, and those who wait are told the truth.
     first = [Chat(f"first-{number}", streams=False) for number in range(8)]
     await asyncio.gather(*(send(stack, chat) for chat in first))
-    async with database_away(stack, postgres_url):
+    async with servers.no_connections(postgres_url, stack.database_url):
         insisting = [asyncio.create_task(each.run()) for each in clients]
 
         async def all_refused() -> bool:
@@ -129,18 +127,3 @@ async def test_two_hundred_clients_that_insist_are_let_in_as_fast_as_they_can_be
     await nothing_was_lost_or_applied_twice(stack, CLIENTS)
     await record_agrees(stack, [*first, *(each.chat for each in clients)])
     await queues_drain(stack, consumers=2)
-
-
-@asynccontextmanager
-async def database_away(stack: Stack, postgres_url: str) -> AsyncIterator[None]:
-    name = servers.database_name(stack.database_url)
-    admin = await asyncpg.connect(postgres_url)
-    try:
-        await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
-        await admin.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name
-        )
-        yield
-    finally:
-        await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
-        await admin.close()

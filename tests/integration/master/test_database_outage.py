@@ -2,35 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
 
-import asyncpg
 import httpx2
 import pytest
 
 from master import running
 from millrace.chaos.stack import until
-from tests import servers
 from tests.integration.master.conftest import MakeMill
-from tests.integration.master.mill import Mill, a_script
+from tests.integration.master.mill import a_script
+from tests.servers import no_connections
 
 LEASE_SECONDS = 0.7
-
-
-@contextlib.asynccontextmanager
-async def no_database(mill: Mill, postgres_url: str) -> AsyncGenerator[None, None]:
-    """Refuse this installation's connections, and end those that are open."""
-    name = servers.database_name(mill.database_url)
-    admin = await asyncpg.connect(postgres_url)
-    try:
-        await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
-        await admin.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name
-        )
-        yield
-    finally:
-        await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
-        await admin.close()
 
 
 async def test_workers_that_could_not_be_heard_for_longer_than_a_lease_are_not_lost(
@@ -45,7 +27,7 @@ async def test_workers_that_could_not_be_heard_for_longer_than_a_lease_are_not_l
         return len(rows) == len(asked)
 
     await until(all_run, 10)
-    async with no_database(mill, postgres_url):
+    async with no_connections(postgres_url, mill.database_url):
         await asyncio.sleep(3 * LEASE_SECONDS)  # the length of the outage, not a synchronisation
     answers = await asyncio.gather(*asked)
     assert {answer.status_code for answer in answers} == {200}
@@ -63,7 +45,7 @@ async def test_a_client_that_leaves_during_the_outage_stops_its_engine_afterward
             async for line in response.aiter_lines():
                 if '"content"' in line:
                     break
-            await stack.enter_async_context(no_database(mill, postgres_url))
+            await stack.enter_async_context(no_connections(postgres_url, mill.database_url))
 
         async def has_left() -> bool:
             return len(mill.running.streams) == 0
@@ -90,7 +72,7 @@ async def test_a_client_that_left_during_the_outage_and_came_back_has_its_answer
             async for line in response.aiter_lines():
                 if '"content"' in line:
                     break
-            await outage.enter_async_context(no_database(mill, postgres_url))
+            await outage.enter_async_context(no_connections(postgres_url, mill.database_url))
 
         async def has_left() -> bool:
             return len(mill.running.streams) == 0
