@@ -120,8 +120,10 @@ async def test_two_hundred_clients_that_insist_are_let_in_as_fast_as_they_can_be
     assert BACKLOG / 2 < most <= 2 * BACKLOG, "as many wait as may"
     refusals = [chat for each in clients for chat in each.refusals]
     for status in (429, 503):
-        told = {chat.retry_after for chat in refusals if chat.status == status}
-        assert len(told) > 20, "all were told to come back at the same moment"
+        told = [chat.retry_after for chat in refusals if chat.status == status]
+        # How many are refused depends on how fast the machine is; that they are spread does not.
+        assert told, f"nobody was refused with {status}"
+        assert len(set(told)) > min(20, 0.8 * len(told)), "all were told to come back at once"
     for each in clients:
         each.chat.assert_right()
     await nothing_was_lost_or_applied_twice(stack, CLIENTS)
