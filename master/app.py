@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from bus.protocol import Bus
 from db.engine import create_engine
-from master.api import chat, documents, errors, events, input_items, operations, requests, responses
+from master.api import chat, errors, events, input_items, openapi, operations, requests, responses
 from master.api.auth import KnownKeys
 from master.api.connection import Connection
 from master.batches import Batches
@@ -104,7 +104,7 @@ def create_app(running: Running) -> FastAPI:
     hot = Route("/v1/chat/completions", chat.chat_completions, methods=["POST"])
     app.router.routes.insert(0, hot)
     errors.install(app)
-    documents.install(app)
+    openapi.install(app)
     return app
 
 

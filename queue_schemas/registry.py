@@ -17,12 +17,22 @@ _SLUG = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class ProviderName(StrEnum):
-    """How a worker reaches an engine; one file each in `worker/providers/`."""
+    """How an engine is reached; one file each in `worker/providers/` for those that answer chats.
+
+    Embedding models are reached by the master itself, see `master/retrieval/embedders/`.
+    """
 
     OLLAMA = "ollama"
     OPENAI = "openai"
     EXTRACTIVE = "extractive"
     SCRIPTED = "scripted"
+    SENTENCE_TRANSFORMERS = "sentence-transformers"
+    """In the process that embeds; only for embedding models."""
+    EMBEDDER = "embedder"
+    """`millrace embedder` at the endpoint; only for embedding models."""
+
+
+ONLY_EMBED = frozenset({ProviderName.SENTENCE_TRANSFORMERS, ProviderName.EMBEDDER})
 
 
 class Capability(StrEnum):
@@ -105,6 +115,10 @@ class Model(BaseModel):
             raise ValueError("min_workers is larger than max_workers")
         if self.max_output_tokens >= self.context_length:
             raise ValueError("max_output_tokens must be smaller than context_length")
+        if self.provider in ONLY_EMBED and self.chats:
+            raise ValueError(f"{self.provider} only embeds: set capabilities to [embedding]")
+        if self.provider is ProviderName.EMBEDDER and not self.endpoint:
+            raise ValueError("an embedder needs its endpoint, for example http://127.0.0.1:8001")
         return self
 
     @property
@@ -126,6 +140,9 @@ class Roles(BaseModel):
     plan: str | None = Field(default=None, description="Splits a question; none: by rules only.")
     synthesis: str | None = Field(default=None, description="Merges the parts.")
     task: str | None = Field(default=None, description="Titles, tags and follow-up prompts.")
+    embedding: str | None = Field(
+        default=None, description="For new collections; none: the first embedding model, if any."
+    )
 
 
 class Registry(BaseModel):
@@ -150,6 +167,9 @@ class Registry(BaseModel):
         for role, name in self.roles.model_dump().items():
             if name is not None and name not in names:
                 raise ValueError(f"roles.{role} names {name!r}, which is not a model")
+        embedding = self.get(self.roles.embedding) if self.roles.embedding else None
+        if embedding is not None and embedding.chats:
+            raise ValueError(f"roles.embedding names {embedding.name!r}, which does not embed")
         if not any(model.chats for model in self.models):
             raise ValueError("at least one model must answer chats")
         return self
@@ -161,6 +181,15 @@ class Registry(BaseModel):
     def chat_models(self) -> tuple[Model, ...]:
         """The models that answer chats, in the order of the file."""
         return tuple(model for model in self.models if model.chats)
+
+    def embedding_models(self) -> tuple[Model, ...]:
+        """The models that turn text into vectors, in the order of the file."""
+        return tuple(model for model in self.models if not model.chats)
+
+    def default_embedding(self) -> Model | None:
+        """The embedding model of a new collection; None where the registry has none."""
+        named = self.get(self.roles.embedding) if self.roles.embedding else None
+        return named or next(iter(self.embedding_models()), None)
 
 
 def slug(name: str) -> str:

@@ -11,8 +11,8 @@ from starlette.responses import JSONResponse, Response
 from master.api import errors, openai_shapes, sse
 from master.api.auth import asker
 from master.api.bodies import STRICT_HEADER, WARNING_HEADER, ChatBody, parse_chat
-from master.api.documents import CHAT_RESPONSES, chat_body
 from master.api.following import error_of, wait
+from master.api.openapi import CHAT_RESPONSES, chat_body
 from master.api.repeating import accept_once, identity_of
 from master.api.state import ring, running
 from master.api.streaming import Dialect, EventStream

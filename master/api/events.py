@@ -19,7 +19,7 @@ from starlette.responses import Response
 from db import requests
 from db.requests import StoredRequest
 from master.api import errors, outages, sse
-from master.api.documents import EVENT_STREAM, failures
+from master.api.openapi import EVENT_STREAM, failures
 from master.api.requests import identity_of
 from master.api.state import ring, running
 from master.api.stored import join

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from master.api import errors
 from master.api.answers import InputItemList
-from master.api.documents import success
+from master.api.openapi import success
 from master.api.responses_schema import Message
 from master.api.state import ring, running
 from master.api.stored import find_response, said_in

@@ -13,7 +13,7 @@ from db.workers import ModelLoad
 from master import metrics
 from master.api import openai_shapes, outages
 from master.api.answers import Health, ModelList, QueueList, Readiness, WorkerList
-from master.api.documents import success
+from master.api.openapi import success
 from master.api.state import ring, running
 from master.planning.strategies import model_names
 from master.running import Running

@@ -11,7 +11,7 @@ from db import ledger, requests, subtasks, waiting
 from db.waiting import Place
 from master.api import errors, outages
 from master.api.answers import CancelledRequest, RequestRecord
-from master.api.documents import success
+from master.api.openapi import success
 from master.api.state import ring, running
 from master.record import record
 from master.running import Running

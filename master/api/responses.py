@@ -29,8 +29,8 @@ from master.api.bodies import (
     unknown_fields,
     warn_of,
 )
-from master.api.documents import RESPONSE_RESPONSES, request_body, streamed, success
 from master.api.following import wait
+from master.api.openapi import RESPONSE_RESPONSES, request_body, streamed, success
 from master.api.response_events import Events
 from master.api.response_shapes import Subject
 from master.api.responses_schema import Message, ResponsesRequest

@@ -28,8 +28,8 @@ def checkout(tmp_path: Path) -> Path:
     """A copy of what the scripts read, so that they cannot touch this environment."""
     folder = tmp_path / "a checkout"
     shutil.copytree(REPOSITORY / "scripts", folder / "scripts")
-    for name in ("pyproject.toml", "requirements.lock", "requirements-local.lock"):
-        shutil.copy(REPOSITORY / name, folder)
+    for file in (REPOSITORY / "pyproject.toml", *REPOSITORY.glob("requirements*")):
+        shutil.copy(file, folder)
     return folder
 
 

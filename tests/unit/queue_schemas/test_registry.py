@@ -99,9 +99,27 @@ def test_names_and_slugs_are_unique() -> None:
 
 @pytest.mark.parametrize("role", Roles.model_fields)
 def test_a_role_must_name_a_known_model(role: str) -> None:
-    assert Registry(models=(model("a"),), roles=Roles(**{role: "a"})).get("a")
+    models = (model("a"), model("e", capabilities=["embedding"]))
+    known = "e" if role == "embedding" else "a"
+    assert Registry(models=models, roles=Roles(**{role: known})).get(known)
     with pytest.raises(ValidationError, match=f"roles.{role} names 'b'"):
-        Registry(models=(model("a"),), roles=Roles(**{role: "b"}))
+        Registry(models=models, roles=Roles(**{role: "b"}))
+
+
+def test_the_embedding_model_of_new_collections_is_named_or_the_first_one() -> None:
+    models = (model("a"), *(model(name, capabilities=["embedding"]) for name in ("e", "f")))
+    assert Registry(models=models[:1]).default_embedding() is None
+    assert Registry(models=models).default_embedding() == models[1]
+    assert Registry(models=models, roles=Roles(embedding="f")).default_embedding() == models[2]
+    with pytest.raises(ValidationError, match="'a', which does not embed"):
+        Registry(models=models, roles=Roles(embedding="a"))
+
+
+def test_what_only_embeds_says_so() -> None:
+    with pytest.raises(ValidationError, match="only embeds"):
+        model("m", provider="sentence-transformers")
+    with pytest.raises(ValidationError, match="needs its endpoint"):
+        model("m", provider="embedder", capabilities=["embedding"])
 
 
 def test_no_models_are_no_registry() -> None:
