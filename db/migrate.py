@@ -5,10 +5,16 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.models import SCHEMA
 
+_RECENT = """
+    SELECT string_to_array(extversion, '.')::integer[] >= '{0,8}'
+      FROM pg_extension WHERE extname = 'vector'
+"""
+_RAISED = "P0001"  # what a migration itself refuses, with the remedy in its message
 _LOCK = 7_421_001  # any number, the same in every replica: only one migrates at a time
 
 
@@ -46,7 +52,12 @@ def _upgrade(connection: Connection) -> None:
             "install the newer release that migrated it"
         )
     _prepare_schemas(connection)
-    command.upgrade(_config(connection), "head")
+    try:
+        command.upgrade(_config(connection), "head")
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _RAISED:
+            raise
+        raise MigrationError(str(getattr(error.orig, "__cause__", error))) from error
 
 
 def _prepare_schemas(connection: Connection) -> None:
@@ -63,6 +74,11 @@ def _prepare_schemas(connection: Connection) -> None:
     if not connection.scalar(text("SELECT 1 FROM pg_extension WHERE extname = 'vector'")):
         connection.execute(text("CREATE SCHEMA IF NOT EXISTS extensions"))
         connection.execute(text("CREATE EXTENSION vector WITH SCHEMA extensions"))
+    # Older ones cannot go on searching an index when a tenant's rows are few in it.
+    if not connection.scalar(text(_RECENT)):
+        raise MigrationError(
+            "pgvector 0.8 or newer is needed; install it, then run: ALTER EXTENSION vector UPDATE"
+        )
 
 
 async def upgrade(engine: AsyncEngine) -> str:

@@ -73,3 +73,8 @@ async def revoke_key(connection: AsyncConnection, prefix: str) -> bool:
         .values(revoked_at=func.now())
     )
     return (await connection.execute(query)).rowcount == 1
+
+
+async def remove_tenant(connection: AsyncConnection, tenant: UUID) -> None:
+    """Delete a tenant that has nothing any more; an integrity error otherwise."""
+    await connection.execute(tenants.delete().filter_by(id=tenant))

@@ -15,14 +15,31 @@ from starlette.routing import Route
 
 from bus.protocol import Bus
 from db.engine import create_engine
-from master.api import chat, errors, events, input_items, openapi, operations, requests, responses
+from master.api import (
+    chat,
+    collections,
+    documents,
+    embeddings,
+    errors,
+    events,
+    input_items,
+    openapi,
+    operations,
+    requests,
+    rerank,
+    responses,
+    search,
+)
 from master.api.auth import KnownKeys
 from master.api.connection import Connection
+from master.batch import ingests
 from master.batches import Batches
 from master.collect import Collector
 from master.dispatch import Dispatcher
 from master.facts import Fact, is_urgent
 from master.fleet import FleetView, queues
+from master.retrieval.embedders.pool import Embedders
+from master.retrieval.rerankers.registry import make_reranker
 from master.running import Running
 from master.settings import MasterSettings
 from master.streams import Streams
@@ -68,18 +85,35 @@ async def _loops(
     sweeper = Sweeper(engine, bus, view, dispatcher, streams, settings)
     worker_seconds = settings.lease_seconds
     await view.refresh(engine, worker_seconds)
-    async with asyncio.TaskGroup() as group:
+    key = settings.reranker_key.get_secret_value() if settings.reranker_key else None
+    async with (
+        contextlib.aclosing(Embedders(registry)) as embedders,
+        contextlib.aclosing(make_reranker(settings.reranker, key)) as reranker,
+        ingests.opened(settings, engine, embedders) as ingest,
+        asyncio.TaskGroup() as group,
+    ):
         tasks = [
             group.create_task(streams.run(), name="streams"),
             group.create_task(collector.run(), name="collect"),
             group.create_task(dispatcher.run(settings.dispatch_seconds), name="dispatch"),
             group.create_task(sweeper.run(), name="sweep"),
+            group.create_task(ingest.run(), name="ingest"),
             group.create_task(
                 view.watch(engine, bus, settings.fleet_seconds, worker_seconds), name="fleet"
             ),
         ]
         try:
-            yield Running(settings, engine, bus, view, dispatcher, streams)
+            yield Running(
+                settings,
+                engine,
+                bus,
+                view,
+                dispatcher,
+                streams,
+                embedders,
+                reranker,
+                ingest.announce,
+            )
         finally:
             for task in tasks:
                 task.cancel()
@@ -97,7 +131,19 @@ def create_app(running: Running) -> FastAPI:
     app.state.running = running
     app.state.ring = KnownKeys(running.engine, running.settings.key_cache_seconds)
     app.state.started = time.time()
-    for module in (chat, responses, input_items, requests, events, operations):
+    for module in (
+        chat,
+        responses,
+        input_items,
+        requests,
+        events,
+        documents,
+        collections,
+        embeddings,
+        rerank,
+        search,
+        operations,
+    ):
         app.include_router(module.router)
     # FastAPI's own way to an endpoint (through every router, with parameters to be solved) is an
     # eighth of what a short chat costs this process; its route stays, for the OpenAPI document.

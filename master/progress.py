@@ -19,7 +19,7 @@ from master import ending
 from master.ending import Ending
 from master.fleet import FleetView
 from master.planning.plan import PLAN_BROKEN, Plan, StepKind
-from master.planning.question import Question
+from master.planning.question import Question, Retrieval
 from master.planning.strategies import expand
 from master.submit import new_subtasks
 from queue_schemas.messages import Completed
@@ -106,12 +106,14 @@ async def _expand(
 
 
 def _question(stored: Mapping[str, Any]) -> Question:
+    wanted = stored.get("retrieval")
     return Question(
         model=stored["model"],
         messages=tuple(stored["messages"]),
         parameters=stored["parameters"],
         stream=stored["stream"],
         task=stored["task"],
+        retrieval=Retrieval.model_validate(wanted) if wanted else None,
     )
 
 

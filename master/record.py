@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from db.requests import StoredRequest
+from master.aggregation.citations import citations
 from master.planning.chat import estimate_chat_tokens
 from master.planning.gate import measured_extra_tokens, measured_speedup
 from master.planning.plan import Plan, StepKind
@@ -36,6 +37,9 @@ def record(
         "deadline_at": _iso(stored.deadline_at),
         "plan": _plan(plan),
         "subtasks": subtasks,
+        "sources": [source.model_dump(mode="json") for source in plan.sources],
+        "citations": _citations(plan, rows),
+        "retrieved": plan.retrieved.model_dump(mode="json") if plan.retrieved else None,
         "usage": _usage(subtasks, registry.currency),
         "measured": _measured(stored, plan, rows, subtasks),
         "finish_reason": stored.finish_reason,
@@ -46,7 +50,9 @@ def record(
 
 def _plan(plan: Plan) -> dict[str, Any]:
     steps = [
-        step.model_dump(mode="json", include={"key", "kind", "title", "model", "depends_on"})
+        step.model_dump(
+            mode="json", include={"key", "kind", "title", "model", "depends_on", "lookup"}
+        )
         for step in plan.steps
     ]
     gate = plan.gate.model_dump(mode="json") if plan.gate else None
@@ -87,6 +93,32 @@ def _subtask(
         "error": row["error"],
         "attempts": [_attempt(line) for line in spent],
     }
+
+
+def _citations(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Which sentence is from which pieces of documents, and which model said so."""
+    return [
+        {
+            "sentence": cited.sentence,
+            "subtask": str(row["id"]),
+            "step": row["step"],
+            "model": row["model"],
+            "sources": [
+                {
+                    "number": source.number,
+                    "chunk": source.chunk,
+                    "document": str(source.document),
+                    "name": source.label,
+                }
+                for source in plan.sources
+                if source.number in cited.numbers
+            ],
+            "unknown": list(cited.unknown),
+        }
+        for row in rows
+        if plan.sources and row["text"]
+        for cited in citations(row["text"], plan.sources)
+    ]
 
 
 def _attempt(line: Mapping[str, Any]) -> dict[str, Any]:

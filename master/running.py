@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -15,6 +15,9 @@ from master.cancel import cancel
 from master.dispatch import Dispatcher
 from master.fleet import FleetView
 from master.live import Live
+from master.retrieval.embedders.pool import Embedders
+from master.retrieval.rerankers.protocol import Reranker
+from master.retrieval.search import Searcher
 from master.settings import MasterSettings
 from master.streams import Streams
 from master.submit import Submission
@@ -36,6 +39,10 @@ class Running:
     view: FleetView
     dispatcher: Dispatcher
     streams: Streams
+    embedders: Embedders
+    reranker: Reranker
+    announce: Callable[[Iterable[tuple[UUID, UUID]]], None]
+    """Say that documents (tenant, id) were committed and wait to be ingested."""
     draining: bool = False
     _background: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -55,7 +62,13 @@ class Running:
             request_seconds=self.settings.request_seconds,
             max_backlog=self.settings.max_backlog,
             max_unpublished_seconds=self.settings.max_unpublished_seconds,
+            searcher=self.searcher,
         )
+
+    @property
+    def searcher(self) -> Searcher:
+        """What finds pieces of documents."""
+        return Searcher(self.engine, self.embedders, self.reranker)
 
     async def cancel(self, request: UUID, tenant: UUID) -> bool:
         """Cancel a request of this tenant; False if there is no open one."""

@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from master.retrieval.rerankers import registry as rerankers
 from queue_schemas.codec import KeyRing
 
 
@@ -15,15 +16,54 @@ def _replica_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
-class MasterSettings(BaseSettings):
-    """Read from the environment with the prefix `MILLRACE_`; seconds everywhere."""
+class IngestSettings(BaseSettings):
+    """What whoever ingests documents needs: a master by itself, or the Celery workers."""
 
     model_config = SettingsConfigDict(env_prefix="MILLRACE_", extra="ignore", frozen=True)
+
+    database_url: SecretStr = Field(validation_alias="DATABASE_URL")
+    celery_broker_url: SecretStr | None = Field(
+        default=None,
+        description="Broker of the Celery workers, a vhost of its own. None: masters ingest.",
+    )
+    ingest_lease_seconds: float = Field(
+        default=60.0, gt=0, description="Silence until somebody else takes a document."
+    )
+    ingest_seconds: float = Field(
+        default=5.0, gt=0, description="Between two looks at what waits to be ingested."
+    )
+    ingest_sweep_seconds: float = Field(
+        default=15.0, gt=0, description="Between two sweeps of `millrace celery --beat`."
+    )
+    ingest_at_once: int = Field(default=2, ge=1, le=64, description="Documents, in one process.")
+    ingest_batch: int = Field(
+        default=32, ge=1, le=512, description="Chunks that are embedded at once."
+    )
+    ingest_max_attempts: int = Field(default=5, ge=1, description="Of a document.")
+    ingest_retry_seconds: float = Field(
+        default=5.0, gt=0, description="Before the second attempt; then longer each time."
+    )
+    fetch_private: bool = Field(
+        default=False, description="Whether URLs of this machine and of private networks are read."
+    )
+    max_document_bytes: int = Field(default=50_000_000, ge=1, le=500_000_000)
+
+    @field_validator("celery_broker_url")
+    @classmethod
+    def _amqp(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None or not url.get_secret_value():
+            return None
+        if not url.get_secret_value().startswith(("amqp://", "amqps://")):
+            raise ValueError("must begin with amqp:// or amqps://; quorum queues need RabbitMQ")
+        return url
+
+
+class MasterSettings(IngestSettings):
+    """Read from the environment with the prefix `MILLRACE_`; seconds everywhere."""
 
     replica: str = Field(default_factory=_replica_name, pattern=r"^[A-Za-z0-9_.-]{1,128}$")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
-    database_url: SecretStr = Field(validation_alias="DATABASE_URL")
     database_pool: int = Field(default=10, ge=1, le=200)
     queue_key: SecretStr | None = Field(
         default=None,
@@ -61,6 +101,13 @@ class MasterSettings(BaseSettings):
     max_unpublished_seconds: float = Field(
         default=60.0, gt=0, description="Broker away for so long: newcomers get 503."
     )
+    max_upload_bytes: int = Field(
+        default=100_000_000, ge=1, description="Of one request with documents."
+    )
+    reranker: str = Field(
+        default="lexical", description="lexical, cross-encoder:NAME_OR_FOLDER, or a URL."
+    )
+    reranker_key: SecretStr | None = Field(default=None, description="Key of a reranker's URL.")
     max_attempts: int = Field(default=5, ge=1)
     max_losses: int = Field(default=3, ge=1, description="Worker deaths until a subtask is poison.")
     retries_per_minute: float = Field(
@@ -74,7 +121,19 @@ class MasterSettings(BaseSettings):
                 "MILLRACE_LEASE_SECONDS must be at least three heartbeats "
                 f"({3 * self.heartbeat_seconds:g}), or one lost heartbeat costs a lease"
             )
+        if self.max_upload_bytes < self.max_document_bytes:
+            raise ValueError(
+                "MILLRACE_MAX_UPLOAD_BYTES must be at least MILLRACE_MAX_DOCUMENT_BYTES "
+                f"({self.max_document_bytes}), or no document of that size can be sent"
+            )
         return self
+
+    @field_validator("reranker")
+    @classmethod
+    def _known_reranker(cls, setting: str) -> str:
+        if not rerankers.is_known(setting):
+            raise ValueError(f"must be one of: {rerankers.KNOWN}")
+        return setting
 
     @field_validator("queue_key")
     @classmethod

@@ -20,6 +20,8 @@ from master.fleet import FleetView
 from master.planning.plan import Plan, Step
 from master.planning.question import Question
 from master.planning.strategies import plan as make_plan
+from master.retrieval.lookups import look_up
+from master.retrieval.search import Searcher
 from queue_schemas.messages import SubtaskRequest
 
 _RETRY_AFTER_SECONDS = 5.0
@@ -92,6 +94,7 @@ class Submission:
     request_seconds: float
     max_backlog: int
     max_unpublished_seconds: float
+    searcher: Searcher
 
 
 async def submit(
@@ -99,11 +102,13 @@ async def submit(
 ) -> Accepted:
     """Plan and commit a question, and publish what can start.
 
-    Raises `UnknownModel`, `TooBusy`, `BrokerAway` or the database's errors, with nothing stored.
+    Raises `UnknownModel`, `TooBusy`, `BrokerAway`, the errors of looking something up, or the
+    database's, with nothing stored.
     """
     terms = terms or Terms()
     plan = make_plan(question, to.view.fleet())
     _admit(to, plan)
+    plan = await look_up(to.searcher, asker.tenant, plan, question, to.view.fleet())
     request, seed = uuid4(), _seed(question)
     ids = {uuid4(): step for step in plan.steps}
     starting = [step.model for step in plan.steps if not step.depends_on]

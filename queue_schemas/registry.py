@@ -113,7 +113,7 @@ class Model(BaseModel):
     def _consistent(self) -> Self:
         if self.min_workers > self.max_workers:
             raise ValueError("min_workers is larger than max_workers")
-        if self.max_output_tokens >= self.context_length:
+        if self.chats and self.max_output_tokens >= self.context_length:
             raise ValueError("max_output_tokens must be smaller than context_length")
         if self.provider in ONLY_EMBED and self.chats:
             raise ValueError(f"{self.provider} only embeds: set capabilities to [embedding]")

@@ -1,4 +1,4 @@
-"""States of a request and of a subtask, and the one table each that says who may follow whom.
+"""States of a request, a subtask and a document, and the table each that says who follows whom.
 
 The database guard is derived from these tables (`sources`), and so is the drawing in
 `docs/architecture.md` (`drawing`), so neither can drift from the code.
@@ -53,7 +53,29 @@ class SubtaskState(StrEnum):
     """Attempts are exhausted, or it kills its workers; kept for inspection."""
 
 
-_R, _S = RequestState, SubtaskState
+class DocumentState(StrEnum):
+    """Where a document of a collection stands. Nothing is for ever: it can be done again."""
+
+    WAITING = "waiting"
+    """Stored, and due from `available_at` on. Add, a retry or a reindex put it here."""
+    RUNNING = "running"
+    """Claimed for one attempt, with a lease that its ingest renews."""
+    READY = "ready"
+    """Its chunks can be found. Publish put it here; a reindex moves it out."""
+    FAILED = "failed"
+    """It cannot be read or embedded; `error` says why. Left when somebody asks again."""
+
+
+class DocumentStage(StrEnum):
+    """What is done with a running document, in this order."""
+
+    PARSE = "parse"
+    CHUNK = "chunk"
+    EMBED = "embed"
+    STORE = "store"
+
+
+_R, _S, _D = RequestState, SubtaskState, DocumentState
 
 # A result may overtake its own Started (they travel on different queues), hence the moves that
 # jump over `running`, and over `queued` when a worker is faster than the mark after the confirm.
@@ -82,6 +104,14 @@ SUBTASK_MOVES: Mapping[SubtaskState, frozenset[SubtaskState]] = {
     _S.CANCELLED: frozenset(),
     _S.SKIPPED: frozenset(),
     _S.DEAD: frozenset(),
+}
+
+DOCUMENT_MOVES: Mapping[DocumentState, frozenset[DocumentState]] = {
+    _D.WAITING: frozenset({_D.RUNNING}),
+    # running -> running: its lease ran out and another attempt claims it
+    _D.RUNNING: frozenset({_D.READY, _D.FAILED, _D.WAITING, _D.RUNNING}),
+    _D.READY: frozenset({_D.WAITING}),
+    _D.FAILED: frozenset({_D.WAITING}),
 }
 
 

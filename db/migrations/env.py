@@ -3,7 +3,8 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from db.models import SCHEMA, metadata
+from db import corpus
+from db.models import SCHEMA
 
 connection = context.config.attributes.get("connection")
 if not isinstance(connection, Connection):
@@ -11,7 +12,7 @@ if not isinstance(connection, Connection):
 
 context.configure(
     connection=connection,
-    target_metadata=metadata,
+    target_metadata=corpus.collections.metadata,  # of all tables, also those of `db.models`
     version_table_schema=SCHEMA,
     include_schemas=True,
     include_name=lambda name, kind, _: kind != "schema" or name == SCHEMA,

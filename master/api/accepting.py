@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
-from master.api import errors, outages
+from master.api import errors, outages, retrieving
 from master.planning.chat import estimate_chat_tokens
 from master.planning.question import Question
-from master.planning.strategies import UnknownModel
+from master.planning.strategies import UnknownModel, named
 from master.running import Running
 from master.submit import Accepted, Asker, BrokerAway, Terms, TooBusy, submit
 
@@ -17,8 +17,10 @@ async def accept(
 ) -> Accepted:
     """Commit a question. Raises `ApiError` with nothing stored."""
     check_length(master, question.model, question.messages, question.parameters)
+    question = named(question)
+    collection = question.retrieval.collection if question.retrieval else ""
     try:
-        with outages.answered():
+        with outages.answered(), retrieving.answered(collection):
             return await submit(master.submission, question, who, terms)
     except UnknownModel as unknown:
         raise errors.model_not_found(unknown.name, unknown.available) from None

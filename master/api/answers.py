@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from master.planning.plan import Retrieved
 from queue_schemas.states import RequestState, SubtaskState
 
 
@@ -131,6 +132,17 @@ class QueuePlace(BaseModel):
     expected_start_seconds: float | None
 
 
+class CitedSentence(BaseModel):
+    """A sentence of an answer, who said it, and the pieces of documents that it cites."""
+
+    sentence: str
+    subtask: str
+    step: str
+    model: str
+    sources: list[dict[str, Any]]
+    unknown: list[int] = Field(description="Numbers that no source has.")
+
+
 class RequestRecord(BaseModel):
     """State, plan, subtasks, times, tokens and cost of a request."""
 
@@ -147,6 +159,9 @@ class RequestRecord(BaseModel):
     queue: QueuePlace | None = Field(default=None, description="Only while it waits.")
     plan: dict[str, Any]
     subtasks: list[SubtaskRecord]
+    sources: list[dict[str, Any]] = Field(description="What was found in documents for it.")
+    citations: list[CitedSentence]
+    retrieved: Retrieved | None = Field(description="How looking up went; null: nothing was.")
     usage: dict[str, Any]
     measured: dict[str, Any]
     finish_reason: str | None

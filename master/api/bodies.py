@@ -13,13 +13,14 @@ from pydantic_core import ErrorDetails
 
 from master.api import errors
 from master.api.chat_schema import REFUSED, WITHOUT_EFFECT, ChatRequest
+from master.planning.question import Retrieval
 
 MAX_TEXT_BYTES = 2_000_000
 STRICT_HEADER = "x-millrace-strict"
 WARNING_HEADER = "x-millrace-warning"
 
 _NOT_PARAMETERS = WITHOUT_EFFECT | frozenset(
-    {"model", "messages", "stream", "stream_options", "user", "metadata"}
+    {"model", "messages", "stream", "stream_options", "user", "metadata", "retrieval"}
 )
 
 
@@ -38,6 +39,7 @@ class ChatBody:
     user: str | None
     metadata: dict[str, str]
     images: int
+    retrieval: Retrieval | None
     warnings: tuple[str, ...]
     """For the `x-millrace-warning` header: printable ASCII."""
 
@@ -61,8 +63,15 @@ def parse_chat(body: Mapping[str, JsonValue], *, strict: bool = False) -> ChatBo
         user=chat.user,
         metadata=chat.metadata or {},
         images=sum(message.images for message in chat.messages),
+        retrieval=_retrieval(chat),
         warnings=warnings,
     )
+
+
+def _retrieval(chat: ChatRequest) -> Retrieval | None:
+    if chat.retrieval is None:
+        return None
+    return Retrieval.model_validate(chat.retrieval.model_dump(exclude_none=True))
 
 
 def unknown_fields(body: Mapping[str, JsonValue], model: type[BaseModel]) -> list[str]:

@@ -1,6 +1,7 @@
 """`POST /v1/chat/completions`: accept, then stream or wait."""
 
 import time
+from collections.abc import Sequence
 from uuid import UUID
 
 from fastapi import APIRouter
@@ -8,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from master.api import errors, openai_shapes, sse
+from master.api import citing, errors, openai_shapes, sse
 from master.api.auth import asker
 from master.api.bodies import STRICT_HEADER, WARNING_HEADER, ChatBody, parse_chat
 from master.api.following import error_of, wait
@@ -19,6 +20,7 @@ from master.api.streaming import Dialect, EventStream
 from master.api.strict_json import read_json
 from master.ending import Ending
 from master.live import Idle, Interrupted, Item, Live, Reasoning, Status, Text
+from master.planning.plan import Source
 from master.planning.question import Question
 from master.running import Running
 from master.submit import Accepted
@@ -67,6 +69,7 @@ def _question(body: ChatBody, headers: Headers) -> Question:
         parameters=body.parameters,
         stream=body.stream,
         task=headers.get(TASK_HEADER) or None,
+        retrieval=body.retrieval,
     )
 
 
@@ -86,11 +89,13 @@ def _words(accepted: Accepted, body: ChatBody, *, statuses: bool) -> Dialect:
 
     def show(item: Item) -> tuple[bytes, ...]:
         if isinstance(item, Ending):
-            return (b"".join(_closing(chunks, item, body, statuses)),)
+            sources = () if statuses else accepted.plan.sources
+            return (b"".join(_closing(chunks, item, body, sources, statuses=statuses)),)
         return (_frame(chunks, item, statuses),)
 
     waits = sse.status(_queue_position(accepted)) if statuses and accepted.ahead else b""
-    return Dialect(chunks.role() + waits, show, sse.failure)
+    shown = citing.open_webui(accepted.plan.sources) if statuses else b""
+    return Dialect(chunks.role() + waits + shown, show, sse.failure)
 
 
 def _queue_position(accepted: Accepted) -> str:
@@ -116,7 +121,12 @@ def _frame(chunks: openai_shapes.Chunks, item: Item, statuses: bool) -> bytes:
 
 
 def _closing(
-    chunks: openai_shapes.Chunks, end: Ending, body: ChatBody, statuses: bool
+    chunks: openai_shapes.Chunks,
+    end: Ending,
+    body: ChatBody,
+    sources: Sequence[Source],
+    *,
+    statuses: bool,
 ) -> list[bytes]:
     """The one terminal event of a stream."""
     frames = [sse.status("Done", done=True)] if statuses else []
@@ -124,6 +134,9 @@ def _closing(
         return [*frames, sse.failure(error_of(end))]
     if end.tool_calls:
         frames.append(chunks.tool_calls(end.tool_calls))
+    if sources:
+        cited = citing.url_citations(end.answer or "", sources)
+        frames.append(chunks.sources(cited, citing.listed(sources)))
     frames.append(chunks.finish(end.finish_reason or "stop", logprobs=end.logprobs))
     # Open WebUI shows usage that it did not ask for; it adds usages up, so once only.
     if body.include_usage or statuses:
@@ -155,6 +168,8 @@ async def _whole(
             reasoning=ending.reasoning,
             tool_calls=ending.tool_calls,
             logprobs=ending.logprobs,
+            annotations=citing.url_citations(ending.answer or "", accepted.plan.sources),
+            sources=citing.listed(accepted.plan.sources),
         ),
         headers=headers,
     )

@@ -218,6 +218,16 @@ _Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
+class RetrievalRequest(_Strict):
+    """What a chat is to look up in documents; `{}` takes the defaults."""
+
+    collection: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    top: Annotated[int, Field(ge=1, le=50)] | None = None
+    candidates: Annotated[int, Field(ge=1, le=200)] | None = None
+    filter: dict[str, Any] | None = None
+    only: bool | None = None
+
+
 class ChatRequest(_Strict):
     """The body of `/v1/chat/completions`."""
 
@@ -255,6 +265,8 @@ class ChatRequest(_Strict):
     repeat_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
     think: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    # Ours: what to look up in documents before answering.
+    retrieval: RetrievalRequest | None = None
     # OpenAI's, accepted and without effect here; `WITHOUT_EFFECT` names them.
     store: bool | None = None
     service_tier: str | None = None

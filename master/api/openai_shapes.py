@@ -25,15 +25,18 @@ def completion(  # noqa: PLR0913  one argument for each field of the object
     reasoning: str = "",
     tool_calls: Sequence[Mapping[str, JsonValue]] = (),
     logprobs: JsonValue = None,
-    millrace: Mapping[str, JsonValue] | None = None,
+    annotations: Sequence[Mapping[str, JsonValue]] = (),
+    sources: Sequence[Mapping[str, JsonValue]] = (),
 ) -> _Object:
-    """A whole answer. `millrace` only for clients that tolerate a field of our own."""
+    """A whole answer. `sources` is a field of our own, only there when something was looked up."""
     message: _Object = {"role": "assistant", "content": content, "refusal": None}
     if reasoning:
         message["reasoning_content"] = reasoning
     if tool_calls:
         message["tool_calls"] = [dict(call) for call in tool_calls]
         message["content"] = content or None
+    if annotations:
+        message["annotations"] = [dict(annotation) for annotation in annotations]
     choice: _Object = {
         "index": 0,
         "message": message,
@@ -48,7 +51,7 @@ def completion(  # noqa: PLR0913  one argument for each field of the object
         "choices": [choice],
         "usage": dict(usage),
     }
-    return answer | ({"millrace": dict(millrace)} if millrace is not None else {})
+    return answer | ({"sources": [dict(source) for source in sources]} if sources else {})
 
 
 def usage(prompt_tokens: int, completion_tokens: int, **own: JsonValue) -> _Object:
@@ -109,6 +112,15 @@ class Chunks:
     def tool_calls(self, calls: Sequence[Mapping[str, Any]]) -> bytes:
         """Whole tool calls. Each gets the `index` that clients put them together by."""
         return self._delta({"tool_calls": [{"index": i, **call} for i, call in enumerate(calls)]})
+
+    def sources(
+        self,
+        annotations: Sequence[Mapping[str, JsonValue]],
+        sources: Sequence[Mapping[str, JsonValue]],
+    ) -> bytes:
+        """What was looked up, when all of the text is known that cites it."""
+        whole = self._delta({"annotations": list(annotations)}).removesuffix(b"}\n\n")
+        return whole + f',"sources":{_encode(list(sources))}}}\n\n'.encode()
 
     def finish(self, reason: str, *, logprobs: JsonValue = None) -> bytes:
         """The chunk that says why the text ends."""

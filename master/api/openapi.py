@@ -9,7 +9,16 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from master.api.answers import ChatCompletion, ModelResponse
 from master.api.chat_schema import ChatRequest
+from master.api.corpus_bodies import (
+    CollectionChange,
+    CollectionRequest,
+    DocumentRequest,
+    DocumentSettings,
+)
+from master.api.embedding_shapes import EmbeddingsRequest
+from master.api.rerank_shapes import RerankRequest
 from master.api.responses_schema import ResponsesRequest
+from master.api.search_shapes import SearchRequest
 
 
 class ErrorDetail(BaseModel):
@@ -32,10 +41,10 @@ _WORDS = {
     401: "The API key is missing or not valid",
     404: "No such thing",
     408: "The body came too slowly",
-    409: "It was cancelled meanwhile",
+    409: "It was cancelled meanwhile, or is not in a state for that",
     410: "It ended too long ago to be streamed again",
     413: "The body is too large",
-    415: "Not JSON",
+    415: "Not a type of content that is read here",
     422: "This Idempotency-Key was used with another body",
     429: "Too much waits already",
     499: "The client left",
@@ -96,13 +105,38 @@ def chat_body() -> dict[str, Any]:
     return request_body(ChatRequest)
 
 
+def event_stream(description: str, *failing: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that answers with nothing but events."""
+    return {200: {"description": description, "content": EVENT_STREAM}, **failures(*failing)}
+
+
+def documents_body() -> dict[str, Any]:
+    """Files with their settings as a form, or a text or URL as JSON."""
+    body = request_body(DocumentRequest)
+    files = {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
+    form = {"type": "object", "properties": {"files": files}, "required": ["files"]}
+    settings = {"$ref": _REF.format(model=DocumentSettings.__name__)}
+    body["requestBody"]["content"]["multipart/form-data"] = {"schema": form | {"x-also": settings}}
+    return body
+
+
 def request_body(model: type[BaseModel]) -> dict[str, Any]:
     """The request body of a route that reads it by itself; `_BODIES` must have the model."""
     schema = {"$ref": _REF.format(model=model.__name__)}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-_BODIES: tuple[type[BaseModel], ...] = (ChatRequest, ResponsesRequest)
+_BODIES: tuple[type[BaseModel], ...] = (
+    ChatRequest,
+    CollectionChange,
+    CollectionRequest,
+    DocumentRequest,
+    DocumentSettings,
+    EmbeddingsRequest,
+    RerankRequest,
+    SearchRequest,
+    ResponsesRequest,
+)
 
 
 def _body_schemas() -> dict[str, Any]:

@@ -9,13 +9,15 @@ from sqlalchemy import text
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from db import collections
+from db.tenancy import as_tenant
 from db.workers import ModelLoad
 from master import metrics
 from master.api import openai_shapes, outages
 from master.api.answers import Health, ModelList, QueueList, Readiness, WorkerList
 from master.api.openapi import success
 from master.api.state import ring, running
-from master.planning.strategies import model_names
+from master.planning.strategies import asked_as, model_names
 from master.running import Running
 from queue_schemas import topology
 from queue_schemas.registry import RESERVED_PREFIX
@@ -33,10 +35,14 @@ _FAILURES = (401, 503)
     tags=["OpenAI"],
 )
 async def list_models(request: Request) -> dict[str, Any]:
-    """The models and strategies that a chat may name."""
-    await ring(request).tenant_of(request.headers, time.monotonic())
+    """The models and strategies that a chat may name, and what your documents can be asked as."""
+    master = running(request)
+    key = await ring(request).tenant_of(request.headers, time.monotonic())
     made = int(request.app.state.started)
-    names = model_names(running(request).registry())
+    with outages.answered():
+        async with as_tenant(master.engine, key.tenant) as connection:
+            kept = await collections.names(connection, key.tenant)
+    names = [*model_names(master.registry()), *(asked_as(name) for name in kept)]
     return openai_shapes.model_list(
         openai_shapes.model_entry(
             name, made, owner="millrace" if name.startswith(RESERVED_PREFIX) else "engine"

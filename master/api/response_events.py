@@ -196,15 +196,16 @@ class Events:
         item = {"output_index": self._index(), "item": message(self._subject)}
         place = self._place()
         self._text = _Deltas("response.output_text.delta", place, {"logprobs": []})
+        empty = text_part(self._subject)
         added = self._event(_MESSAGE_ADDED, "response.output_item.added", **item)
-        part = self._event(HEAD, "response.content_part.added", **place, part=text_part())
+        part = self._event(HEAD, "response.content_part.added", **place, part=empty)
         return before + added + part
 
     def _close_message(self, base: int, ending: Ending) -> bytes:
         place = self._place()
         said = {"text": ending.answer, "logprobs": logprobs(ending)}
         item = {"output_index": self._index(), "item": message(self._subject, ending)}
-        part = text_part(ending)
+        part = text_part(self._subject, ending)
         return (
             self._event(base + 1, "response.output_text.done", **place, **said)
             + self._event(base + 2, "response.content_part.done", **place, part=part)

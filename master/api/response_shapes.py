@@ -9,7 +9,9 @@ from uuid import UUID
 from pydantic import JsonValue
 
 from db.requests import StoredRequest
+from master.api import citing
 from master.ending import Ending
+from master.planning.plan import Plan, Source
 from queue_schemas.states import RequestState
 
 _Object = dict[str, Any]
@@ -30,6 +32,8 @@ class Subject:
     """Fields of its question that are shown again: instructions, tools, metadata, ..."""
     ended_at: int | None = None
     """When it is known already; otherwise it ends now."""
+    sources: tuple[Source, ...] = ()
+    """What was looked up for it."""
 
 
 def subject_of(stored: StoredRequest) -> Subject:
@@ -41,6 +45,7 @@ def subject_of(stored: StoredRequest) -> Subject:
         created_at=int(stored.created_at.timestamp()),
         asked=stored.question.get("response") or {},
         ended_at=int(stored.finished_at.timestamp()) if stored.finished_at else None,
+        sources=Plan.model_validate(stored.plan).sources,
     )
 
 
@@ -152,7 +157,7 @@ def message(subject: Subject, ending: Ending | None = None) -> _Object:
         "id": message_id(subject),
         "role": "assistant",
         "status": status,
-        "content": [] if ending is None else [text_part(ending)],
+        "content": [] if ending is None else [text_part(subject, ending)],
     }
 
 
@@ -172,11 +177,12 @@ def reasoning_part(text: str = "") -> _Object:
     return {"type": "reasoning_text", "text": text}
 
 
-def text_part(ending: Ending | None = None) -> _Object:
-    """The text of a message."""
-    text = ending.answer if ending else ""
+def text_part(subject: Subject, ending: Ending | None = None) -> _Object:
+    """The text of a message; without an ending as it begins."""
+    text = (ending.answer or "") if ending else ""
+    cited = citing.file_citations(text, subject.sources)
     chances = logprobs(ending)
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": chances}
+    return {"type": "output_text", "text": text, "annotations": cited, "logprobs": chances}
 
 
 def logprobs(ending: Ending | None) -> JsonValue:

@@ -89,7 +89,13 @@ async def create_response(request: Request) -> Response:
     who = asker(key, request.headers, asked.user)
     note = {name: raw[name] for name in _SHOWN_AGAIN if raw.get(name) is not None}
     accepted = await _accept(master, asked, who, note)
-    subject = Subject(accepted.request, asked.model, bool(asked.background), asked=note)
+    subject = Subject(
+        accepted.request,
+        asked.model,
+        bool(asked.background),
+        asked=note,
+        sources=accepted.plan.sources,
+    )
     headers = {ID_HEADER: str(accepted.request)}
     if warnings:
         headers[WARNING_HEADER] = "; ".join(warnings)
@@ -189,6 +195,7 @@ async def _accept(
         messages=chat.messages,
         parameters=chat.parameters,
         stream=bool(asked.stream),
+        retrieval=chat.retrieval,
     )
     terms = Terms(
         background=bool(asked.background),

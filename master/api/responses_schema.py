@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from master.api.chat_schema import MAX_MESSAGES, MAX_TOOLS, REFUSED
+from master.api.chat_schema import MAX_MESSAGES, MAX_TOOLS, REFUSED, RetrievalRequest
 
 Message = dict[str, JsonValue]
 
@@ -240,6 +240,7 @@ class ResponsesRequest(_Strict):
     metadata: dict[str, Any] | None = None
     user: Annotated[str, Field(max_length=512)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    retrieval: RetrievalRequest | None = None
     # Accepted and without effect here; `WITHOUT_EFFECT` names them.
     include: Annotated[list[str], Field(max_length=64)] | None = None
     prompt_cache_key: str | None = None
@@ -267,6 +268,7 @@ class ResponsesRequest(_Strict):
             "metadata": self.metadata,
             "user": self.user,
             "seed": self.seed,
+            "retrieval": self.retrieval.model_dump(exclude_none=True) if self.retrieval else None,
         }
         return {name: value for name, value in fields.items() if value is not None}
 

@@ -97,13 +97,17 @@ def select_passages(
 
 
 def with_passages(
-    prompt: str, passages: Sequence[Passage], model: Model
+    prompt: str, passages: Sequence[Passage], model: Model, says: str | None = None
 ) -> tuple[str, tuple[Passage, ...]]:
-    """The prompt and the step's own passages, by what the model's engine reads."""
+    """The prompt and the step's own passages, by what the model's engine reads.
+
+    `says` is what the model is told of them, if not the usual.
+    """
     if not passages or model.provider is ProviderName.EXTRACTIVE:
         return prompt, tuple(passages)
+    says = says or phrases_for(prompt).sources
     pieces = ((f"[{passage.number}] {passage.source}", passage.text) for passage in passages)
-    return f"{phrases_for(prompt).sources}\n\n{quoted('sources', pieces)}\n\n{prompt}", ()
+    return f"{says}\n\n{quoted('sources', pieces)}\n\n{prompt}", ()
 
 
 def cut(text: str, limit: int = PASSAGE_CHARACTERS) -> list[str]:

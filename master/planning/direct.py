@@ -1,6 +1,7 @@
 """The whole question to one model."""
 
 from master.planning.context import find_context, without_context
+from master.planning.grounding import looked_up
 from master.planning.plan import AggregatorName, Gate, Plan, Step, StepKind
 from master.planning.question import Question
 from queue_schemas.messages import Passage
@@ -44,4 +45,5 @@ def direct_step(question: Question, model: Model, kind: StepKind = StepKind.ANSW
         messages=messages,
         parameters=dict(question.parameters),
         passages=passages,
+        lookup=looked_up(question) if question.retrieval and kind is StepKind.ANSWER else "",
     )

@@ -5,6 +5,7 @@ A plan is data, stored with the request and shown by `/v1/requests/{id}`.
 
 from enum import StrEnum
 from typing import Self
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -35,6 +36,44 @@ class AggregatorName(StrEnum):
     SYNTHESIS = "synthesis"
 
 
+class Source(BaseModel):
+    """A piece of a document that steps were given, under the number that answers cite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    number: int = Field(ge=1)
+    chunk: int
+    document: UUID
+    name: str = Field(description="Of the document, as shown to a person.")
+    url: str | None = None
+    page: int | None = None
+    heading: tuple[str, ...] = ()
+    position: int = Field(description="Of the chunk within its document, counted from 0.")
+    text: str
+    score: float = Field(description="0 to 1, of both legs together.")
+    rerank_score: float
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    steps: tuple[str, ...] = Field(description="Keys of the steps that were given it.")
+
+    @property
+    def label(self) -> str:
+        """What stands above its text: `handbook.pdf, page 3: Leave`."""
+        page = f", page {self.page}" if self.page else ""
+        heading = f": {' / '.join(self.heading)}" if self.heading else ""
+        return f"{self.name}{page}{heading}"
+
+
+class Retrieved(BaseModel):
+    """How the steps' lookups went."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    collection: str
+    latency_ms: dict[str, float] = Field(description="By stage, of all lookups together.")
+    exact: bool = Field(description="Every vector was compared; no approximate index was used.")
+    degraded: tuple[str, ...] = Field(description="Stages that had to do without their model.")
+
+
 class Step(BaseModel):
     """One subtask to be."""
 
@@ -47,6 +86,7 @@ class Step(BaseModel):
     messages: tuple[dict[str, JsonValue], ...]
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     passages: tuple[Passage, ...] = ()
+    lookup: str = Field(default="", description="What it looks up in documents; empty: nothing.")
     depends_on: tuple[str, ...] = Field(
         default=(), description="Keys of steps whose texts this one is given."
     )
@@ -72,6 +112,8 @@ class Plan(BaseModel):
     aggregator: AggregatorName
     steps: tuple[Step, ...] = Field(min_length=1)
     gate: Gate | None = None
+    sources: tuple[Source, ...] = Field(default=(), description="In the order of their numbers.")
+    retrieved: Retrieved | None = None
     reason: str = Field(default="", description="Why this plan, in one sentence for a person.")
 
     @model_validator(mode="after")

@@ -3,9 +3,25 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pydantic import JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from queue_schemas.registry import Registry
+
+DEFAULT_COLLECTION = "default"
+
+
+class Retrieval(BaseModel):
+    """What a request wants from documents."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    collection: str = Field(default=DEFAULT_COLLECTION, pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    top: int = Field(default=3, ge=1, le=50, description="Sources that each step is given.")
+    candidates: int = Field(default=10, ge=1, le=200, description="Of each leg.")
+    filter: dict[str, JsonValue] | None = Field(
+        default=None, description="What a document's metadata must contain."
+    )
+    only: bool = Field(default=False, description="Answer from the sources and nothing else.")
 
 
 @dataclass(frozen=True)
@@ -20,6 +36,8 @@ class Question:
     stream: bool = False
     task: str | None = None
     """A front end's background prompt, named by its template header (`title_generation`)."""
+    retrieval: Retrieval | None = None
+    """What it looks up in documents; None: nothing."""
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,7 @@ def _parts(
             messages=(*parted.history, with_text(parted.last, prompt)),
             parameters=dict(question.parameters),
             passages=passages,
+            lookup=part.ask if question.retrieval else "",
             depends_on=tuple(part_key(need) for need in part.depends_on),
         )
         steps.append(step)

@@ -1,8 +1,11 @@
 """How a request becomes a plan: the strategies by name, and which one a question gets."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from master.planning.assign import default_model
+from pydantic import JsonValue, ValidationError
+
+from master.planning.assign import default_model, requested_limit
 from master.planning.compose import messages_for
 from master.planning.direct import direct_plan
 from master.planning.front_end import background_task, task_plan
@@ -13,15 +16,28 @@ from master.planning.model_plan import (
     planning_plan,
     read_proposal,
 )
-from master.planning.plan import Gate, Plan, Step
-from master.planning.question import Fleet, Question
+from master.planning.plan import Gate, Plan, Step, StepKind
+from master.planning.question import Fleet, Question, Retrieval
 from master.planning.rules import find_structure
 from master.planning.split import asked, split_plan, why_whole
 from queue_schemas.registry import RESERVED_PREFIX, Registry
 
-__all__ = ["STRATEGIES", "UnknownModel", "expand", "messages_for", "model_names", "plan"]
+__all__ = [
+    "STRATEGIES",
+    "UnknownModel",
+    "asked_as",
+    "expand",
+    "messages_for",
+    "model_names",
+    "named",
+    "plan",
+]
 
-_LISTED = ("auto", "split")
+RAG = "rag"
+_LISTED = ("auto", "split", RAG)
+_TEMPERATURE = 0.2
+"""Of answers from documents, unless the client says otherwise: quoting needs no fancy."""
+_MOST_TOKENS = 1024
 
 
 class UnknownModel(ValueError):
@@ -33,11 +49,29 @@ class UnknownModel(ValueError):
         self.available = tuple(available)
 
 
+def named(question: Question) -> Question:
+    """The question with what its model's name says of it: `millrace/rag:handbook`.
+
+    A background prompt of a front end looks nothing up.
+    """
+    if background_task(question) is not None:
+        return replace(question, retrieval=None)
+    name, _, collection = question.model.removeprefix(RESERVED_PREFIX).partition(":")
+    if not question.model.startswith(RESERVED_PREFIX) or name != RAG:
+        return question
+    given = question.retrieval or Retrieval()
+    wanted = (
+        given.model_dump() | {"only": True} | ({"collection": collection} if collection else {})
+    )
+    try:
+        return replace(question, retrieval=Retrieval.model_validate(wanted))
+    except ValidationError:
+        return question  # no such name can exist: planning refuses it
+
+
 def plan(question: Question, fleet: Fleet) -> Plan:
-    """The plan of a request. Raises UnknownModel."""
-    strategy = STRATEGIES.get(question.model.removeprefix(RESERVED_PREFIX))
-    if not question.model.startswith(RESERVED_PREFIX):
-        strategy = _named
+    """The plan of a request, without what it looks up. Raises UnknownModel."""
+    strategy = _strategy(question)
     if strategy is None:
         raise UnknownModel(question.model, model_names(fleet.registry))
     chosen = strategy(question, fleet)
@@ -77,6 +111,20 @@ def model_names(registry: Registry) -> list[str]:
     return [*models, *(f"{RESERVED_PREFIX}{name}" for name in _LISTED)]
 
 
+def asked_as(collection: str) -> str:
+    """The model that answers from a collection."""
+    return f"{RESERVED_PREFIX}{RAG}:{collection}"
+
+
+def _strategy(question: Question) -> Callable[[Question, Fleet], Plan] | None:
+    if not question.model.startswith(RESERVED_PREFIX):
+        return _named
+    name, _, collection = question.model.removeprefix(RESERVED_PREFIX).partition(":")
+    if collection and (name != RAG or (question.retrieval or Retrieval()).collection != collection):
+        return None
+    return STRATEGIES.get(name)
+
+
 def _named(question: Question, fleet: Fleet) -> Plan:
     model = fleet.registry.get(question.model)
     if model is None or not model.chats:
@@ -107,12 +155,29 @@ def _split(question: Question, fleet: Fleet) -> Plan:
     if not isinstance(found, str):
         return found
     model = planner(fleet)
-    if model is None or why_whole(question):
+    # What a model finds as parts is known too late to look anything up for them.
+    if model is None or why_whole(question) or question.retrieval:
         return _whole(question, fleet, found)
     text = asked(question).text
     if find_structure(text) or not is_worth_planning(text, model):
         return _whole(question, fleet, found)
     return planning_plan(text, model)
+
+
+def _rag(question: Question, fleet: Fleet) -> Plan:
+    """From documents only. Parts that the rules find look up each for itself, which finds more."""
+    found = _by_rules(question, fleet)
+    if isinstance(found, str):
+        found = _whole(question, fleet, f"from documents; {found}")
+    steps = [_from_sources(step) if step.kind is StepKind.ANSWER else step for step in found.steps]
+    return found.model_copy(update={"strategy": RAG, "steps": tuple(steps)})
+
+
+def _from_sources(step: Step) -> Step:
+    defaults: dict[str, JsonValue] = {"temperature": _TEMPERATURE}
+    if requested_limit(step.parameters) is None:
+        defaults["max_tokens"] = _MOST_TOKENS
+    return step.model_copy(update={"parameters": defaults | step.parameters})
 
 
 def _by_rules(question: Question, fleet: Fleet) -> Plan | str:
@@ -136,4 +201,5 @@ STRATEGIES: Mapping[str, Callable[[Question, Fleet], Plan]] = {
     "auto": _auto,
     "direct": _direct,
     "split": _split,
+    RAG: _rag,
 }

@@ -112,6 +112,10 @@ class Stack:
         name = f"{model}-{self.spawned}"
         return self._spawn(name, ["worker", "--model", model, "--name", name])
 
+    def start_celery(self, *arguments: str) -> Process:
+        """Start a Celery worker; its processes are a group of their own."""
+        return self._spawn(f"celery-{self.spawned}", ["celery", *arguments])
+
     def worker(self, name: str) -> Process:
         """The worker process of that name."""
         return next(process for process in self.processes if process.name == name)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
 
 @app.command()
-def ask(
+def ask(  # noqa: PLR0913, PLR0917  one argument for each option
     question: Annotated[str, typer.Argument(help="The question; - reads it from standard input.")],
     strategy: Annotated[
         Strategy | None, typer.Option(help="How it becomes subtasks.", show_default="auto")
@@ -30,6 +31,10 @@ def ask(
     file: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="Text or markdown to answer from; may be repeated."),
+    ] = None,
+    collection: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Answer from these documents of `millrace ingest`."),
     ] = None,
     as_json: options.AsJson = False,
     no_stream: Annotated[
@@ -46,25 +51,43 @@ def ask(
     [bold]Examples[/bold]
       millrace ask "Compare HNSW and IVFFlat" --strategy split
       millrace ask "What changed?" --file CHANGELOG.md --file README.md
+      millrace ask "How many days of leave are there?" --collection handbook
       millrace ask "Write quicksort" --model codellama:34b-instruct
       git diff | millrace ask - --json | jq .request.usage
     """
     if model and strategy not in {None, Strategy.DIRECT}:
         raise typer.BadParameter(f"--model asks one model; it cannot be combined with {strategy}")
+    if collection and strategy not in {None, Strategy.RAG, Strategy.DIRECT}:
+        raise typer.BadParameter(f"--collection cannot be combined with --strategy {strategy}")
     text = sys.stdin.read() if question == "-" else question
     if not text.strip():
         raise Problem("the question is empty.")
     documents = questions.read_documents(file or [])
-    asyncio.run(
-        _ask(text, documents, strategy, model, (url, api_key), as_json=as_json, whole=no_stream)
-    )
+    wish = _Wish(strategy or (Strategy.RAG if collection else Strategy.AUTO), model, collection)
+    asyncio.run(_ask(text, documents, wish, (url, api_key), as_json=as_json, whole=no_stream))
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """How to answer."""
+
+    strategy: Strategy
+    model: str | None
+    collection: str | None
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """What the request says beside model and messages."""
+        if self.collection is None:
+            return {}
+        only = self.strategy is Strategy.RAG and self.model is None
+        return {"retrieval": {"collection": self.collection, "only": only}}
 
 
 async def _ask(
     text: str,
     documents: dict[str, str],
-    strategy: Strategy | None,
-    model: str | None,
+    wish: _Wish,
     at: tuple[str, str | None],
     *,
     as_json: bool,
@@ -72,8 +95,8 @@ async def _ask(
 ) -> None:
     console = Console()
     async with options.master_client(*at) as master:
-        chosen = await pick_model(master, strategy or Strategy.AUTO, model)
-        body = questions.body(chosen, text, documents)
+        chosen = await pick_model(master, wish.strategy, wish.model)
+        body = questions.body(chosen, text, documents) | wish.body
         if as_json:
             _print_json(await ask_whole(master, body))
         elif not console.is_terminal:

@@ -125,13 +125,13 @@ def test_a_whole_answer_has_only_standard_fields() -> None:
 def test_a_whole_answer_of_tool_calls_has_null_content() -> None:
     body = shapes.completion(
         id="c", model="m", created=1, content="", finish_reason="tool_calls", usage=USAGE,
-        tool_calls=[CALL], reasoning="because", millrace={"request": "r"},
+        tool_calls=[CALL], reasoning="because", sources=[{"number": 1}],
     )  # fmt: skip
     message = ChatCompletion.model_validate_json(json.dumps(body)).choices[0].message
     assert message.content is None
     assert message.tool_calls is not None
     assert message.tool_calls[0].model_dump() == CALL
-    assert body["millrace"] == {"request": "r"}
+    assert body["sources"] == [{"number": 1}]
     assert message.model_extra == {"reasoning_content": "because"}
 
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from pydantic_settings import BaseSettings
 
+from master.embedder.settings import EmbedderSettings
 from master.planning.strategies import STRATEGIES
 from master.settings import MasterSettings
 from millrace.cli import COMMANDS
@@ -19,6 +20,7 @@ REPOSITORY = Path(__file__).parents[3]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 OPERATIONS = (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+SETTINGS = (EmbedderSettings, MasterSettings, WorkerSettings)
 
 PACKAGES = "master|worker|bus|db|millrace|queue_schemas|tests|docs|scripts"
 
@@ -78,7 +80,7 @@ def test_every_command_has_its_module() -> None:
         assert (REPOSITORY / "millrace" / "commands" / f"{command}.py").exists(), command
 
 
-@pytest.mark.parametrize("settings", [MasterSettings, WorkerSettings], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda cls: cls.__name__)
 def test_every_setting_is_explained_with_its_default(settings: type[BaseSettings]) -> None:
     prefix = settings.model_config["env_prefix"]
     for name, field in settings.model_fields.items():
@@ -86,7 +88,9 @@ def test_every_setting_is_explained_with_its_default(settings: type[BaseSettings
         row = re.search(rf"^\| `{variable}` \| (.*?) \|", OPERATIONS, re.MULTILINE)
         assert row, variable
         if field.default is not None and isinstance(field.default, int | float):
-            assert row[1] == f"`{field.default:g}`", variable
+            whole = isinstance(field.default, int)  # `:g` would write millions as 5e+07
+            said = str(field.default).lower() if whole else f"{field.default:g}"
+            assert row[1] == f"`{said}`", variable
 
 
 def test_no_setting_is_explained_that_does_not_exist() -> None:
@@ -108,7 +112,7 @@ def test_no_setting_is_explained_that_does_not_exist() -> None:
         check=True,
     ).stdout.split()
     known = set(source)
-    for settings in (MasterSettings, WorkerSettings):
+    for settings in SETTINGS:
         prefix = settings.model_config["env_prefix"]
         known |= {f"{prefix}{name}".upper() for name in settings.model_fields}
     assert explained <= known

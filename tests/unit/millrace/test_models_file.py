@@ -67,8 +67,8 @@ BROKEN = {
     "missing provider": ("models:\n  - name: a\n", "m.yaml:2: models[0].provider: is missing"),
     "provider misspelt": (
         "models:\n  - name: a\n    provider: olama\n",
-        "m.yaml:3: models[0].provider: 'olama' is not one of 'ollama', 'openai', 'extractive' "
-        "or 'scripted'; did you mean 'ollama'?",
+        "m.yaml:3: models[0].provider: 'olama' is not one of 'ollama', 'openai', 'extractive', "
+        "'scripted', 'sentence-transformers' or 'embedder'; did you mean 'ollama'?",
     ),
     "out of range": (
         GOOD + "    context_length: 12\n",

@@ -31,6 +31,7 @@ THREE = "1. Explain what a quorum queue is\n2. Write a Python consumer\n3. Write
 COMPARE = "Compare Postgres, MySQL and SQLite regarding speed."
 LONG = "Our small bakery wants to move online without losing its regulars and its charm. " * 4
 SYSTEM = {"role": "system", "content": "Be brief."}
+LISTED = ("millrace/auto", "millrace/split", "millrace/rag")
 
 
 def test_a_named_model_gets_everything_unchanged():
@@ -48,12 +49,12 @@ def test_an_unknown_model_is_refused_with_what_there_is(name):
     with pytest.raises(UnknownModel) as refused:
         plan(question("x", name), fleet())
     assert refused.value.name == name
-    assert refused.value.available == (SMALL, CODER, "millrace/auto", "millrace/split")
+    assert refused.value.available == (SMALL, CODER, *LISTED)
 
 
 def test_the_model_list_has_no_embedding_models():
-    assert model_names(fleet().registry) == [SMALL, CODER, "millrace/auto", "millrace/split"]
-    assert set(STRATEGIES) == {"auto", "direct", "split"}
+    assert model_names(fleet().registry) == [SMALL, CODER, *LISTED]
+    assert set(STRATEGIES) == {"auto", "direct", "split", "rag"}
 
 
 def test_split_gives_parts_to_fitting_models_with_their_dependencies():

@@ -6,10 +6,12 @@ from enum import StrEnum
 import pytest
 
 from queue_schemas.states import (
+    DOCUMENT_MOVES,
     REQUEST_MOVES,
     REQUEST_TERMINAL,
     SUBTASK_MOVES,
     SUBTASK_TERMINAL,
+    DocumentState,
     RequestState,
     SubtaskState,
     drawing,
@@ -24,6 +26,16 @@ both = pytest.mark.parametrize(
     ids=["request", "subtask"],
 )
 
+every = pytest.mark.parametrize(
+    ("states", "moves"),
+    [
+        (RequestState, REQUEST_MOVES),
+        (SubtaskState, SUBTASK_MOVES),
+        (DocumentState, DOCUMENT_MOVES),
+    ],
+    ids=["request", "subtask", "document"],
+)
+
 
 def reachable(moves: Moves, start: StrEnum) -> set[StrEnum]:
     found, waiting = {start}, [start]
@@ -34,12 +46,12 @@ def reachable(moves: Moves, start: StrEnum) -> set[StrEnum]:
     return found
 
 
-@both
+@every
 def test_every_state_has_an_entry(states: type[StrEnum], moves: Moves) -> None:
     assert set(moves) == set(states)
 
 
-@both
+@every
 def test_every_state_is_reached_from_the_first(states: type[StrEnum], moves: Moves) -> None:
     assert reachable(moves, next(iter(states))) == set(states)
 
@@ -50,7 +62,7 @@ def test_every_state_leads_to_an_end(states: type[StrEnum], moves: Moves) -> Non
         assert any(not moves[end] for end in reachable(moves, state)), state
 
 
-@both
+@every
 def test_sources_is_the_inverse_of_the_table(states: type[StrEnum], moves: Moves) -> None:
     there = {(state, target) for state, targets in moves.items() for target in targets}
     back = {(state, target) for target in states for state in sources(moves, target)}
@@ -80,6 +92,16 @@ def test_any_open_subtask_can_be_cancelled() -> None:
     assert sources(SUBTASK_MOVES, SubtaskState.CANCELLED) == set(SubtaskState) - SUBTASK_TERMINAL
 
 
+def test_a_document_can_always_be_done_again() -> None:
+    for state in DocumentState:
+        assert reachable(DOCUMENT_MOVES, state) == set(DocumentState)
+
+
+def test_only_a_running_document_becomes_ready_or_fails() -> None:
+    for end in (DocumentState.READY, DocumentState.FAILED):
+        assert sources(DOCUMENT_MOVES, end) == {DocumentState.RUNNING}
+
+
 def test_a_result_may_overtake_its_start_but_not_its_release() -> None:
     released = {SubtaskState.READY, SubtaskState.QUEUED, SubtaskState.RUNNING}
     assert sources(SUBTASK_MOVES, SubtaskState.SUCCEEDED) == released
@@ -89,7 +111,7 @@ def test_only_a_blocked_subtask_is_skipped() -> None:
     assert sources(SUBTASK_MOVES, SubtaskState.SKIPPED) == {SubtaskState.BLOCKED}
 
 
-@both
+@every
 def test_the_drawing_shows_every_move_once(states: type[StrEnum], moves: Moves) -> None:
     lines = drawing(moves).splitlines()
     arrows = {f"    {state} --> {target}" for state in states for target in moves[state]}

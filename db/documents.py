@@ -1,0 +1,365 @@
+"""Documents: stored content on its way to chunks. Every move is a conditional update.
+
+Who runs a document holds a number, its attempt. Each claim makes a higher one, so whoever lost
+its lease can write nothing any more. Only the database's clock counts. Except for `waiting`, all
+functions want a connection of `tenancy.as_tenant`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypedDict, Unpack
+from uuid import UUID, uuid4
+
+from pydantic_core import to_json
+from sqlalchemy import Select, cast, func, select, text, tuple_, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import terms
+from db.corpus import Origin, collections, document_bodies, documents
+from db.models import sql_list
+from queue_schemas.states import DOCUMENT_MOVES, DocumentStage, DocumentState, sources
+
+
+def _from(target: DocumentState) -> str:
+    return sql_list(sources(DOCUMENT_MOVES, target))
+
+
+class Fenced(RuntimeError):
+    """The attempt is over: the document was claimed again, ended, reindexed or deleted."""
+
+
+@dataclass(frozen=True)
+class NewDocument:
+    """A document to store. `digest`: SHA-256 of the content, or of the URL to fetch."""
+
+    collection: UUID
+    name: str
+    origin: Origin
+    digest: bytes
+    url: str | None = None
+    media_type: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    flags: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StoredDocument:
+    """A document without its content. `tries`: attempts since somebody last asked for it."""
+
+    id: UUID
+    tenant: UUID
+    collection_id: UUID
+    collection: str
+    name: str
+    origin: Origin
+    url: str | None
+    media_type: str | None
+    digest: bytes
+    metadata: Mapping[str, Any]
+    state: DocumentState
+    stage: DocumentStage | None
+    attempt: int
+    tries: int
+    lease_until: datetime | None
+    available_at: datetime
+    error: Mapping[str, Any] | None
+    byte_count: int
+    page_count: int | None
+    chunk_count: int
+    embedded_count: int
+    timings: Mapping[str, float]
+    flags: Mapping[str, int]
+    created_at: datetime
+    updated_at: datetime
+    ready_at: datetime | None
+
+
+class Progress(TypedDict, total=False):
+    """What an attempt tells. `timings` (ms by stage) and `flags` are added to those there."""
+
+    stage: DocumentStage
+    page_count: int | None
+    chunk_count: int
+    embedded_count: int
+    timings: Mapping[str, float]
+    flags: Mapping[str, int]
+
+
+_COLUMNS = (
+    documents.c.id,
+    documents.c.tenant_id.label("tenant"),
+    documents.c.collection_id,
+    collections.c.name.label("collection"),
+    documents.c.name,
+    documents.c.origin,
+    documents.c.url,
+    documents.c.media_type,
+    documents.c.digest,
+    documents.c.metadata.label("metadata"),
+    documents.c.state,
+    documents.c.stage,
+    documents.c.attempt,
+    documents.c.tries,
+    documents.c.lease_until,
+    documents.c.available_at,
+    documents.c.error,
+    documents.c.byte_count,
+    documents.c.page_count,
+    documents.c.chunk_count,
+    documents.c.embedded_count,
+    documents.c.timings,
+    documents.c.flags,
+    documents.c.created_at,
+    documents.c.updated_at,
+    documents.c.ready_at,
+)
+
+
+def _select() -> Select[Any]:
+    return select(*_COLUMNS).join(collections, collections.c.id == documents.c.collection_id)
+
+
+def _document(row: Any) -> StoredDocument:
+    stage = None if row.stage is None else DocumentStage(row.stage)
+    enums = {"origin": Origin(row.origin), "state": DocumentState(row.state), "stage": stage}
+    return StoredDocument(**{**row._asdict(), **enums})
+
+
+async def _one(connection: AsyncConnection, query: Select[Any]) -> StoredDocument | None:
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else _document(row)
+
+
+async def add(
+    connection: AsyncConnection, tenant: UUID, new: NewDocument, body: bytes | None
+) -> tuple[StoredDocument, bool]:
+    """Store a document, and whether it is new. The same digest is the same document.
+
+    One that failed waits again. `body`: None for a URL that is still to be fetched (`keep_body`).
+    """
+    row = {
+        "id": uuid4(),
+        "tenant_id": tenant,
+        "collection_id": new.collection,
+        "name": new.name,
+        "origin": new.origin,
+        "url": new.url,
+        "media_type": new.media_type,
+        "digest": new.digest,
+        "metadata": dict(new.metadata),
+        "flags": dict(new.flags),
+        "byte_count": len(body or b""),
+    }
+    stored = insert(documents).values(row).on_conflict_do_nothing().returning(documents.c.id)
+    created = (await connection.execute(stored)).scalar_one_or_none() is not None
+    if created and body is not None:
+        content = {"document_id": row["id"], "tenant_id": tenant, "body": body}
+        await connection.execute(insert(document_bodies).values(content))
+    same = _select().where(
+        documents.c.collection_id == new.collection, documents.c.digest == new.digest
+    )
+    document = _document((await connection.execute(same)).one())
+    if not created and await retry(connection, tenant, document.id):
+        document = _document((await connection.execute(same)).one())
+    return document, created
+
+
+async def keep_body(
+    connection: AsyncConnection, document: UUID, attempt: int, body: bytes, media_type: str | None
+) -> None:
+    """Store what was fetched. Raises Fenced."""
+    held = await hold(connection, document, attempt)
+    content = {"document_id": document, "tenant_id": held.tenant, "body": body}
+    stored = insert(document_bodies).values(content)
+    same = [document_bodies.c.document_id]
+    await connection.execute(stored.on_conflict_do_update(index_elements=same, set_={"body": body}))
+    told = {"byte_count": len(body), "media_type": media_type or held.media_type}
+    await connection.execute(update(documents).filter_by(id=document).values(told))
+
+
+async def find(connection: AsyncConnection, tenant: UUID, document: UUID) -> StoredDocument | None:
+    """The document, None if the tenant has none of that id."""
+    query = _select().where(documents.c.tenant_id == tenant, documents.c.id == document)
+    return await _one(connection, query)
+
+
+async def page(
+    connection: AsyncConnection,
+    tenant: UUID,
+    *,
+    collection: str | None = None,
+    state: DocumentState | None = None,
+    limit: int = 50,
+    after: UUID | None = None,
+) -> list[StoredDocument]:
+    """Documents, newest first; `after` is the last one of the page before."""
+    query = _select().where(documents.c.tenant_id == tenant)
+    if collection is not None:
+        query = query.where(collections.c.name == collection)
+    if state is not None:
+        query = query.where(documents.c.state == state)
+    age = tuple_(documents.c.created_at, documents.c.id)
+    if after is not None:
+        last = documents.alias()
+        query = query.where(
+            age < select(last.c.created_at, last.c.id).where(last.c.id == after).scalar_subquery()
+        )
+    query = query.order_by(documents.c.created_at.desc(), documents.c.id.desc()).limit(limit)
+    return [_document(row) for row in await connection.execute(query)]
+
+
+async def remove(connection: AsyncConnection, tenant: UUID, document: UUID) -> bool:
+    """Delete a document and its chunks, also from the statistics; False if there is none."""
+    found = await find(connection, tenant, document)
+    if found is None:
+        return False
+    # In this order, as everybody: first the document, then the collection.
+    await connection.execute(select(documents.c.id).filter_by(id=document).with_for_update())
+    await terms.lock(connection, found.collection_id)
+    await terms.unindex(connection, document)
+    gone = await connection.execute(documents.delete().filter_by(id=document, tenant_id=tenant))
+    await terms.settle(connection, found.collection_id)
+    return gone.rowcount == 1
+
+
+async def body(connection: AsyncConnection, document: UUID) -> bytes | None:
+    """Its content; None if there is no such document, or its URL was not fetched yet."""
+    query = select(document_bodies.c.body).filter_by(document_id=document)
+    content: bytes | None = (await connection.execute(query)).scalar_one_or_none()
+    return content
+
+
+_RETRY = text("""
+    UPDATE millrace.documents
+       SET state = 'waiting', stage = NULL, tries = 0, error = NULL, available_at = now(),
+           updated_at = now()
+     WHERE id = :document AND tenant_id = :tenant AND state = 'failed'
+""")
+
+
+async def retry(connection: AsyncConnection, tenant: UUID, document: UUID) -> bool:
+    """Somebody asks again for a document that failed; False if it did not fail."""
+    values = {"document": document, "tenant": tenant}
+    return (await connection.execute(_RETRY, values)).rowcount == 1
+
+
+_DUE = "(state = 'waiting' AND available_at <= now() OR state = 'running' AND lease_until < now())"
+_WAITING = text(f"""
+    SELECT tenant_id, id FROM millrace.documents WHERE {_DUE}
+     ORDER BY available_at LIMIT :limit
+""")
+
+
+async def waiting(connection: AsyncConnection, limit: int) -> list[tuple[UUID, UUID]]:
+    """(tenant, document) pairs that are due, oldest first. Wants the owner's connection."""
+    rows = await connection.execute(_WAITING, {"limit": limit})
+    return [(tenant, document) for tenant, document in rows]
+
+
+_CLAIM = text(f"""
+    UPDATE millrace.documents
+       SET state = 'running', stage = NULL, attempt = attempt + 1, tries = tries + 1,
+           lease_until = now() + make_interval(secs => :lease), updated_at = now()
+     WHERE id = :document AND tenant_id = :tenant
+       AND state IN ({_from(DocumentState.RUNNING)}) AND {_DUE}
+""")
+
+
+async def claim(
+    connection: AsyncConnection, tenant: UUID, document: UUID, lease_seconds: float
+) -> StoredDocument | None:
+    """Begin an attempt; None if it is not due, somebody has it, or there is no such document."""
+    values = {"document": document, "tenant": tenant, "lease": lease_seconds}
+    if (await connection.execute(_CLAIM, values)).rowcount == 0:
+        return None
+    return await find(connection, tenant, document)
+
+
+async def renew(
+    connection: AsyncConnection,
+    document: UUID,
+    attempt: int,
+    lease_seconds: float,
+    **progress: Unpack[Progress],
+) -> bool:
+    """Keep the lease and tell the progress; False if the attempt is over."""
+    values: dict[str, Any] = {**progress, "updated_at": func.now()}
+    values["lease_until"] = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds)
+    for name in {"timings", "flags"} & progress.keys():
+        values[name] = documents.c[name].op("||")(cast(values[name], JSONB))
+    query = (
+        update(documents)
+        .filter_by(id=document, attempt=attempt, state=DocumentState.RUNNING)
+        .values(values)
+    )
+    return (await connection.execute(query)).rowcount == 1
+
+
+_RUNNING = "id = :document AND attempt = :attempt AND state = 'running'"
+_AGAIN = text(f"""
+    UPDATE millrace.documents
+       SET state = 'waiting', stage = NULL, lease_until = NULL, error = CAST(:error AS jsonb),
+           tries = tries - CASE WHEN CAST(:error AS jsonb) IS NULL THEN 1 ELSE 0 END,
+           available_at = now() + make_interval(secs => :delay), updated_at = now()
+     WHERE {_RUNNING}
+""")
+
+
+async def again(
+    connection: AsyncConnection,
+    document: UUID,
+    attempt: int,
+    delay_seconds: float,
+    error: Mapping[str, Any] | None,
+) -> bool:
+    """End the attempt; the document waits for another. False if the attempt was over.
+
+    Without an error it is only given back, and not counted as a try.
+    """
+    values = {"document": document, "attempt": attempt, "delay": delay_seconds}
+    values["error"] = None if error is None else to_json(error).decode()
+    return (await connection.execute(_AGAIN, values)).rowcount == 1
+
+
+_FAIL = text(f"""
+    UPDATE millrace.documents
+       SET state = 'failed', lease_until = NULL, error = CAST(:error AS jsonb), updated_at = now()
+     WHERE {_RUNNING}
+""")
+
+
+async def fail(
+    connection: AsyncConnection, document: UUID, attempt: int, error: Mapping[str, Any]
+) -> bool:
+    """End the attempt for good; `stage` says where. False if the attempt was over."""
+    values = {"document": document, "attempt": attempt, "error": to_json(error).decode()}
+    return (await connection.execute(_FAIL, values)).rowcount == 1
+
+
+_NOTE_TIMINGS = text("""
+    UPDATE millrace.documents SET timings = timings || CAST(:timings AS jsonb)
+     WHERE id = :document AND attempt = :attempt AND state = 'ready'
+""")
+
+
+async def note_timings(
+    connection: AsyncConnection, document: UUID, attempt: int, timings: Mapping[str, float]
+) -> None:
+    """Add how long its last stage took (ms) to a document that was just published."""
+    values = {"document": document, "attempt": attempt, "timings": to_json(timings).decode()}
+    await connection.execute(_NOTE_TIMINGS, values)
+
+
+async def hold(connection: AsyncConnection, document: UUID, attempt: int) -> StoredDocument:
+    """Lock the document for the rest of the transaction. Raises Fenced if the attempt is over."""
+    query = _select().where(
+        documents.c.id == document,
+        documents.c.attempt == attempt,
+        documents.c.state == DocumentState.RUNNING,
+    )
+    held = await _one(connection, query.with_for_update(of=documents, key_share=True))
+    if held is None:
+        raise Fenced(f"attempt {attempt} at document {document} is over")
+    return held

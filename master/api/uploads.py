@@ -1,0 +1,179 @@
+"""The body of `POST /v1/documents`: files, a text or a URL, read within limits and looked into."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import JsonValue
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from db.corpus import Origin
+from master.api import errors
+from master.api.corpus_bodies import DocumentRequest, DocumentSettings, parsed
+from master.api.strict_json import JsonLimits, parse_object, read_json
+from master.retrieval.parsing.formats import sniff
+from master.retrieval.parsing.parsed import ParseError
+from master.settings import MasterSettings
+
+MOST_FILES: Final = 100
+_MOST_FIELDS: Final = 20
+_SECONDS: Final = 300.0
+_LONGEST_NAME: Final = 512
+_FILES: Final = frozenset({"files", "files[]", "file"})
+_OBJECTS: Final = frozenset({"metadata", "chunking"})
+_OBJECT_LIMITS: Final = JsonLimits(max_bytes=65_536)
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A document as it came. `body`: None for a URL, which is fetched when it is ingested."""
+
+    name: str
+    origin: Origin
+    body: bytes | None
+    url: str | None = None
+    media_type: str | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """The same digest is the same document."""
+        return hashlib.sha256(
+            (self.url or "").encode() if self.body is None else self.body
+        ).digest()
+
+
+async def read_documents(
+    request: Request, settings: MasterSettings
+) -> tuple[DocumentSettings, list[Incoming]]:
+    """What was sent. Raises `ApiError` 400, 408, 413 or 415 unless all of it is good."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        return await _form(request, settings)
+    if media_type == "application/json":
+        body = parsed(DocumentRequest, await read_json(request))
+        return body, [await _from_json(body, settings)]
+    message = "Content-Type must be multipart/form-data or application/json"
+    raise errors.unsupported_media_type(message)
+
+
+async def _from_json(body: DocumentRequest, settings: MasterSettings) -> Incoming:
+    if body.url is not None:
+        return Incoming(body.name or body.url, Origin.URL, None, url=body.url)
+    content = (body.text or "").encode()
+    return await _looked_into(body.name or "text.txt", Origin.TEXT, content, settings, "text")
+
+
+async def _form(
+    request: Request, settings: MasterSettings
+) -> tuple[DocumentSettings, list[Incoming]]:
+    limit = settings.max_upload_bytes
+    parser = MultiPartParser(
+        request.headers,
+        _bounded(request, limit),
+        max_files=MOST_FILES,
+        max_fields=_MOST_FIELDS,
+        max_part_size=_OBJECT_LIMITS.max_bytes,
+    )
+    try:
+        async with asyncio.timeout(_SECONDS):
+            form = await parser.parse()
+    except MultiPartException as error:
+        raise errors.invalid_value(error.message.rstrip("."), code="invalid_form") from None
+    except TimeoutError:
+        raise errors.request_timeout(_SECONDS) from None
+    try:
+        fields, files = _sorted(form)
+        return parsed(DocumentSettings, fields), await _read(files, settings)
+    finally:
+        await form.close()
+
+
+async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes]:
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:20]) > limit:
+        raise errors.request_too_large(limit)
+    size = 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > limit:
+            raise errors.request_too_large(limit)
+        yield piece
+
+
+def _sorted(form: FormData) -> tuple[dict[str, JsonValue], list[UploadFile]]:
+    """The settings and the files of a form. Raises 400."""
+    fields: dict[str, JsonValue] = {}
+    files: list[UploadFile] = []
+    for name, value in form.multi_items():
+        if name in _FILES:
+            if isinstance(value, str):
+                raise errors.invalid_value(f"{name} must be a file with a filename", name)
+            files.append(value)
+        elif isinstance(value, UploadFile):
+            message = f"send files as `files`, not as {name[:64]!a}"
+            raise errors.invalid_value(message, "files")
+        elif name in fields:
+            raise errors.invalid_value(f"{name[:64]!a} is there twice", code="duplicate_key")
+        else:
+            fields[name] = _field(name, value)
+    if not files:
+        raise errors.invalid_value("files is required", "files", "missing_required_parameter")
+    return fields, files
+
+
+def _field(name: str, value: str) -> JsonValue:
+    if "\0" in value:
+        raise errors.invalid_value(f"{name} must not contain NUL characters", name)
+    if name not in _OBJECTS:
+        return value
+    try:
+        found: Mapping[str, JsonValue] = parse_object(value.encode(), _OBJECT_LIMITS)
+    except errors.ApiError as error:
+        words = error.message.replace("the body", name)
+        raise errors.invalid_value(words, name, error.code) from None
+    return dict(found)
+
+
+async def _read(files: list[UploadFile], settings: MasterSettings) -> list[Incoming]:
+    found = []
+    for index, file in enumerate(files):
+        where = f"files[{index}]"
+        if (file.size or 0) > settings.max_document_bytes:
+            raise _too_large(settings, where)
+        name = _name(file.filename or "", where)
+        body = await file.read()
+        found.append(await _looked_into(name, Origin.UPLOAD, body, settings, where))
+    return found
+
+
+async def _looked_into(
+    name: str, origin: Origin, body: bytes, settings: MasterSettings, where: str
+) -> Incoming:
+    if len(body) > settings.max_document_bytes:
+        raise _too_large(settings, where)
+    try:
+        # The client's own media type is not asked: it is guessed from the name, and often wrong.
+        media_type = await asyncio.to_thread(sniff, body, name)
+    except ParseError as error:
+        message = f"{name[:200]!a}: {error.message}"
+        status = 400 if error.status == 422 else error.status
+        raise errors.ApiError(status, error.code, message, param=where) from None
+    return Incoming(name, origin, body, media_type=media_type.value)
+
+
+def _too_large(settings: MasterSettings, where: str) -> errors.ApiError:
+    return errors.request_too_large(settings.max_document_bytes, "a document", where)
+
+
+def _name(filename: str, where: str) -> str:
+    """The last part of a path, as browsers and scripts may send one."""
+    last = filename.replace("\\", "/").rsplit("/", 1)[-1]
+    plain = "".join(c for c in last if c.isprintable()).strip()
+    if not plain or len(plain) > _LONGEST_NAME:
+        message = f"a file needs a name of 1 to {_LONGEST_NAME} characters"
+        raise errors.invalid_value(message, where)
+    return plain

@@ -1,0 +1,1 @@
+"""The embedder: one embedding model behind HTTP, with neither database nor queue."""

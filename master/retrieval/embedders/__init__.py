@@ -1,0 +1,1 @@
+"""How text becomes vectors; one file for each way to reach an embedding model."""

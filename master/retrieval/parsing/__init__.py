@@ -1,0 +1,1 @@
+"""Content of any supported format as blocks of text."""

@@ -1,0 +1,1 @@
+"""Who judges how well a passage answers a question; one file for each kind of judge."""

@@ -1,0 +1,60 @@
+"""`millrace celery`."""
+
+import sys
+from importlib import import_module
+from typing import Annotated
+
+import typer
+from pydantic import SecretStr
+
+from master.settings import IngestSettings
+from millrace import logs, models_file
+from millrace.commands import options
+from millrace.problems import Problem
+from millrace.registry_file import RegistryFile
+from queue_schemas.registry import Registry
+
+app = typer.Typer(rich_markup_mode="rich", add_completion=False)
+
+_Broker = Annotated[
+    str | None,
+    typer.Option(
+        "--broker-url", envvar="MILLRACE_CELERY_BROKER_URL", metavar="URL", help="Its own vhost."
+    ),
+]
+
+
+@app.command()
+def celery(
+    context: typer.Context,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Processes.")] = 1,
+    beat: Annotated[bool, typer.Option("--beat", help="Also sweep, from time to time.")] = False,
+    broker_url: _Broker = None,
+    database_url: options.DatabaseUrl = None,
+    models: options.ModelsFile = None,
+) -> None:
+    """Run one Celery worker, which ingests documents for the masters. Start as many as you like.
+
+    One of them should run with --beat: it finds what the queue does not know. SIGTERM lets it
+    finish what it does; a worker that is killed loses nothing, another goes on.
+
+    \b
+    [bold]Examples[/bold]
+      MILLRACE_CELERY_BROKER_URL=amqp://mq/celery millrace celery --concurrency 4 --beat
+    """
+    database_url = options.needed(database_url, "DATABASE_URL", "--database-url")
+    broker_url = options.needed(broker_url, "MILLRACE_CELERY_BROKER_URL", "--broker-url")
+    if beat and sys.platform == "win32":
+        raise Problem("--beat does not work on Windows; run it on another machine.")
+    given = {"DATABASE_URL": SecretStr(database_url), "celery_broker_url": SecretStr(broker_url)}
+    settings = IngestSettings(**given)  # type: ignore[arg-type]  # the environment has the rest
+    file = RegistryFile(models_file.default_path(models))
+    logs.configure(debug=options.debug(context))
+
+    def registry() -> Registry:
+        file.refresh()
+        return file.current
+
+    import_module("master.batch.worker").work(
+        settings, registry, concurrency=concurrency, beat=beat
+    )

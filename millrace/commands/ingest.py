@@ -1,0 +1,144 @@
+"""`millrace ingest`."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from millrace.commands import options
+from millrace.ingesting import Ingested, Skipped, Source, find, ingest
+from millrace.problems import Problem
+from millrace.show.documents import failures_table
+from millrace.show.ingesting import watching
+from millrace.show.numbers import plural
+
+app = typer.Typer(rich_markup_mode="rich", add_completion=False)
+
+_Collection = Annotated[str, typer.Option(metavar="NAME", help="Made if it is missing.")]
+_Urls = Annotated[list[str] | None, typer.Option("--url", metavar="URL", help="A page to fetch.")]
+_Metadata = Annotated[
+    list[str] | None,
+    typer.Option("--metadata", metavar="KEY=VALUE", help="Kept with each document; may repeat."),
+]
+_Recursive = Annotated[bool, typer.Option(help="Also the folders below a folder.")]
+_Strategy = Annotated[
+    str | None, typer.Option(metavar="HOW", help="dense, sparse or hybrid; of a new collection.")
+]
+_Model = Annotated[
+    str | None,
+    typer.Option("--embedding-model", metavar="NAME", help="Of a new collection."),
+]
+_Language = Annotated[
+    str | None, typer.Option(metavar="NAME", help="For its words: english, german; simple: none.")
+]
+_Method = Annotated[
+    str | None, typer.Option("--chunking", metavar="HOW", help="words, sentences or headings.")
+]
+_Size = Annotated[int | None, typer.Option("--chunk-size", min=1, help="Words in a chunk.")]
+_Overlap = Annotated[int | None, typer.Option(min=0, help="Words that two chunks share.")]
+_Master = Annotated[
+    str,
+    typer.Option("--master", envvar="MILLRACE_URL", metavar="URL", help="Address of the master."),
+]
+
+
+@app.command("ingest")
+def ingest_command(  # noqa: PLR0913, PLR0917  every option is a parameter
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATH...", help="Files and folders.")
+    ] = None,
+    collection: _Collection = "default",
+    urls: _Urls = None,
+    metadata: _Metadata = None,
+    recursive: _Recursive = True,
+    strategy: _Strategy = None,
+    embedding_model: _Model = None,
+    language: _Language = None,
+    method: _Method = None,
+    chunk_size: _Size = None,
+    overlap: _Overlap = None,
+    as_json: options.AsJson = False,
+    url: _Master = options.DEFAULT_MASTER_URL,
+    api_key: options.ApiKey = None,
+) -> int:
+    """Have files, folders and URLs ingested, and wait until they can be searched.
+
+    From folders it takes PDF, DOCX, HTML, Markdown, text, CSV and JSON, and nothing hidden. The
+    exit code is 1 when anything failed. What is there already is not ingested twice.
+
+    \b
+    [bold]Examples[/bold]
+      millrace ingest handbook/ notes.pdf
+      millrace ingest --url https://example.org/page.html --collection web
+      millrace ingest letters/ --collection letters --language german --metadata year=2026
+    """
+    files, skipped = find(paths or [], recursive=recursive)
+    sources: list[Source] = [*files, *(urls or [])]
+    if not sources and not skipped:
+        raise Problem("there is nothing to ingest: name files, folders or --url.")
+    chunking = {"method": method, "size": chunk_size, "overlap": overlap}
+    fields = {
+        "collection": collection,
+        "metadata": _pairs(metadata or []),
+        "strategy": strategy,
+        "embedding_model": embedding_model,
+        "language": language,
+        "chunking": {name: value for name, value in chunking.items() if value is not None},
+    }
+    said = {name: value for name, value in fields.items() if value}
+    return asyncio.run(_run(url, api_key, sources, skipped, said, as_json=as_json))
+
+
+async def _run(
+    url: str,
+    api_key: str | None,
+    sources: list[Source],
+    skipped: list[Skipped],
+    fields: dict[str, Any],
+    *,
+    as_json: bool,
+) -> int:
+    console = Console(stderr=as_json)
+    async with options.master_client(url, api_key) as master:
+        with watching(console, len(sources), quiet=as_json) as on_change:
+            done = await ingest(master, sources, fields, on_change)
+    if as_json:
+        typer.echo(json.dumps(_as_json(done, skipped), indent=2, ensure_ascii=False))
+    else:
+        _report(console, done, skipped)
+    return 1 if done.failures else 0
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for key, equals, _ in pairs:
+        if not key or not equals:
+            raise typer.BadParameter("write it as KEY=VALUE", param_hint="--metadata")
+    return {key: value for key, _, value in pairs}
+
+
+def _report(console: Console, done: Ingested, skipped: list[Skipped]) -> None:
+    for each in skipped:
+        console.print(f"skipped {each.path}: {each.reason}", style="dim", markup=False)
+    ready = [d for d in done.documents.values() if d["state"] == "ready"]
+    chunks = sum(document["progress"]["chunks"] for document in ready)
+    known = sum(bool(document.get("duplicate")) for document in ready)
+    line = f"{plural(len(ready), 'document')} ready with {plural(chunks, 'chunk')}"
+    line += f", {known} of them there before" if known else ""
+    line += f", {len(done.failures)} failed" if done.failures else ""
+    line += f", {plural(len(skipped), 'file')} skipped" if skipped else ""
+    console.print(line + ".", markup=False, highlight=False)
+    if done.failures:
+        console.print(failures_table(done.failures))
+
+
+def _as_json(done: Ingested, skipped: list[Skipped]) -> dict[str, Any]:
+    names = ("name", "code", "message")
+    return {
+        "documents": list(done.documents.values()),
+        "failures": [dict(zip(names, failure, strict=True)) for failure in done.failures],
+        "skipped": [{"path": str(each.path), "reason": each.reason} for each in skipped],
+    }

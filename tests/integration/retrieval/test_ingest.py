@@ -1,0 +1,307 @@
+"""From stored content to chunks that can be found, with everything that may come in between."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db import collections, documents, drafts
+from db.corpus import Origin, Strategy
+from db.documents import NewDocument
+from db.tenancy import as_tenant
+from master.batch.embedded import EmbeddedIngest
+from master.retrieval.ingest import Outcome, due, ingest
+from millrace.chaos.engine import Reply, serve
+from millrace.chaos.stack import until
+from queue_schemas.states import DocumentStage, DocumentState
+from tests.doubles.embedding_engine import EmbeddingEngine
+from tests.integration.retrieval.ingests import WORDS, Bench, bench
+
+SMALL = {"method": "words", "size": 4, "overlap": 0}
+TEXT = " ".join(f"word{n}" for n in range(40))
+TEN = [" ".join(f"word{n}" for n in range(start, start + 4)) for start in range(0, 40, 4)]
+
+
+class Switch:
+    """One server for all tests, each with an engine of its own."""
+
+    engine = EmbeddingEngine()
+
+    async def __call__(self, scope: object, receive: object, send: object) -> None:
+        await self.engine(scope, receive, send)  # type: ignore[arg-type]  # ASGI's are Any
+
+
+def slowly(answer: Any) -> Any:
+    async def later(call: Any, send: Any) -> None:
+        await asyncio.sleep(1.5)
+        await answer(call, send)
+
+    return later
+
+
+@pytest.fixture(scope="module")
+def switch() -> Iterator[tuple[Switch, str]]:
+    made = Switch()
+    with serve(made) as url:
+        yield made, url
+
+
+@pytest.fixture
+async def here(
+    engine: AsyncEngine, tenant: UUID, switch: tuple[Switch, str]
+) -> AsyncGenerator[Bench]:
+    made, url = switch
+    made.engine = EmbeddingEngine()
+    async with bench(
+        engine, tenant, made.engine, url, ingest_batch=3, ingest_max_attempts=3
+    ) as ready:
+        yield ready
+
+
+async def test_a_document_is_cut_embedded_and_stored_and_every_stage_is_timed(here: Bench) -> None:
+    document = await here.add(TEXT, chunking=SMALL)
+    assert await here.ingest(document) is Outcome.READY
+    assert await here.texts(document) == TEN
+    now = await here.now(document)
+    assert (now.state, now.chunk_count, now.embedded_count) == (DocumentState.READY, 10, 10)
+    assert set(now.timings) == set(DocumentStage)
+    assert all(value >= 0 for value in now.timings.values())
+    models = await here.rows("SELECT DISTINCT embedded_by FROM millrace.chunks")
+    assert [row[0] for row in models] == ["mill"]
+    (dimension,) = await here.rows("SELECT dimension FROM millrace.collections")
+    assert dimension[0] == here.model.dimension
+    assert await here.rows("SELECT 1 FROM millrace.drafts") == []
+
+
+async def test_without_vectors_no_model_is_asked(here: Bench) -> None:
+    document = await here.add(TEXT, chunking=SMALL, strategy=WORDS, embedding_model=None)
+    assert await here.ingest(document) is Outcome.READY
+    assert await here.texts(document) == TEN
+    assert here.model.calls == []
+    assert set((await here.now(document)).timings) == {"parse", "chunk", "store"}
+
+
+async def test_a_document_is_done_once_however_often_it_is_asked_for(here: Bench) -> None:
+    document = await here.add(TEXT, chunking=SMALL)
+    outcomes = await asyncio.gather(*(here.ingest(document) for _ in range(4)))
+    assert sorted(outcomes) == [Outcome.NOT_OURS] * 3 + [Outcome.READY]
+    assert await here.ingest(document) is Outcome.NOT_OURS
+    assert await here.texts(document) == TEN
+    assert await ingest(here.work, uuid4(), document.id) is Outcome.NOT_OURS
+    assert await ingest(here.work, here.tenant, uuid4()) is Outcome.NOT_OURS
+
+
+async def test_a_model_that_does_not_answer_is_asked_again_later_and_then_given_up(
+    here: Bench,
+) -> None:
+    document = await here.add(TEXT, chunking=SMALL)
+    here.model.reply = Reply(status=503)
+    for _ in range(2):
+        assert await here.ingest(document) is Outcome.AGAIN
+        now = await here.now(document)
+        assert now.state is DocumentState.WAITING
+        assert now.available_at > now.updated_at
+        assert await due(here.work, 10) == []
+        await here.due_now(document)
+    assert await here.ingest(document) is Outcome.FAILED
+    error = (await here.now(document)).error
+    assert error is not None
+    assert (error["code"], error["status"]) == ("embedding_unavailable", 503)
+    here.model.reply = Reply()
+    async with as_tenant(here.engine, here.tenant) as connection:
+        assert await documents.retry(connection, here.tenant, document.id)
+    assert await here.ingest(document) is Outcome.READY
+
+
+async def test_what_was_embedded_is_not_embedded_again(here: Bench) -> None:
+    document = await here.add(TEXT, chunking=SMALL)
+    stopped = asyncio.create_task(here.ingest(document))
+
+    async def some() -> bool:
+        found = await here.rows("SELECT 1 FROM millrace.drafts WHERE embedding IS NOT NULL")
+        return len(found) >= 3
+
+    await until(some, 20)
+    stopped.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopped
+    if (await here.now(document)).state is DocumentState.READY:
+        return  # it was faster
+    async with as_tenant(here.engine, here.tenant) as connection:
+        _, embedded = await drafts.counts(connection, document.id)
+    before = sum(len(batch) for batch in here.model.batches)
+    # Given back at once, so nobody has to wait for its lease, and it is no try that failed.
+    assert (await here.now(document)).tries == 0
+    assert await here.ingest(document) is Outcome.READY
+    asked = sum(len(batch) for batch in here.model.batches) - before
+    assert asked == 10 - embedded
+    assert await here.texts(document) == TEN
+
+
+async def test_an_attempt_that_lost_its_document_writes_nothing_more(here: Bench) -> None:
+    document = await here.add(TEXT, chunking=SMALL)
+    async with as_tenant(here.engine, here.tenant) as connection:
+        claimed = await documents.claim(connection, here.tenant, document.id, 60)
+    assert claimed is not None
+    assert await here.ingest(document) is Outcome.NOT_OURS
+    await here.due_now(document)  # its lease ran out: somebody else takes it
+    assert await here.ingest(document) is Outcome.READY
+    async with as_tenant(here.engine, here.tenant) as connection:
+        assert not await documents.fail(connection, document.id, claimed.attempt, {"code": "x"})
+    assert await here.texts(document) == TEN
+
+
+async def test_a_document_whose_ingests_all_died_is_given_up(here: Bench) -> None:
+    document = await here.add(TEXT)
+    for _ in range(3):
+        async with as_tenant(here.engine, here.tenant) as connection:
+            assert await documents.claim(connection, here.tenant, document.id, 60)
+        await here.due_now(document)
+    assert await here.ingest(document) is Outcome.FAILED
+    assert (await here.now(document)).error == {
+        "code": "ingest_lost",
+        "message": "whoever ingested it ended before it was done, 3 times",
+        "status": 500,
+    }
+
+
+async def test_the_lease_is_kept_while_a_model_takes_its_time(
+    engine: AsyncEngine, tenant: UUID, switch: tuple[Switch, str]
+) -> None:
+    made, url = switch
+    made.engine = slow = EmbeddingEngine()
+    slow.answer = slowly(slow.answer)  # type: ignore[method-assign]  # to be slow is all it is for
+    async with bench(engine, tenant, slow, url, ingest_lease_seconds=0.9) as here:
+        document = await here.add("one two")
+        running = asyncio.create_task(here.ingest(document))
+        while not running.done():
+            await asyncio.sleep(0.2)
+            assert await due(here.work, 10) == []
+        assert running.result() is Outcome.READY
+
+
+@pytest.mark.parametrize(
+    ("body", "name", "code", "status"),
+    [
+        (b"%PDF-1.7 and then nothing", "broken.pdf", "pdf_truncated", 422),
+        (b" \n\t ", "blank.txt", "empty_document", 422),
+        (b"{not json", "bad.json", "bad_json", 422),
+    ],
+)
+async def test_what_cannot_be_read_fails_at_once_with_its_reason(
+    here: Bench, body: bytes, name: str, code: str, status: int
+) -> None:
+    document = await here.add(body, name)
+    assert await here.ingest(document) is Outcome.FAILED
+    now = await here.now(document)
+    assert now.error is not None
+    assert (now.state, now.error["code"], now.error["status"]) == ("failed", code, status)
+    assert now.tries == 1
+
+
+async def test_another_dimension_fails_with_the_command_that_helps(here: Bench) -> None:
+    assert await here.ingest(await here.add(TEXT, collection="letters")) is Outcome.READY
+    here.model.dimension = 8
+    document = await here.add("other words", collection="letters")
+    assert await here.ingest(document) is Outcome.FAILED
+    error = (await here.now(document)).error
+    assert error is not None
+    assert (error["code"], error["status"]) == ("embedding_model_mismatch", 409)
+    assert "`millrace reindex letters`" in error["message"]
+    async with as_tenant(here.engine, here.tenant) as connection:
+        await collections.change(connection, here.tenant, "letters", embedding_model="mill")
+    for tenant, identity in await due(here.work, 10):
+        assert await ingest(here.work, tenant, identity) is Outcome.READY
+    dimensions = "SELECT DISTINCT extensions.vector_dims(embedding) FROM millrace.chunks"
+    assert [row[0] for row in await here.rows(dimensions)] == [8]
+
+
+async def test_a_model_that_left_the_registry_is_named(here: Bench) -> None:
+    document = await here.add(TEXT, embedding_model="gone")
+    assert await here.ingest(document) is Outcome.FAILED
+    error = (await here.now(document)).error
+    assert error is not None
+    assert error["code"] == "model_not_found"
+    assert "'gone'" in error["message"]
+
+
+async def test_vectors_without_a_direction_are_refused(here: Bench) -> None:
+    here.model.vectors = [[0.0] * 16]
+    document = await here.add("one two three")
+    assert await here.ingest(document) is Outcome.FAILED
+    error = (await here.now(document)).error
+    assert error is not None
+    assert error["code"] == "bad_embedding"
+
+
+async def test_a_url_of_this_machine_is_not_fetched(here: Bench) -> None:
+    document = await here.add("unused", strategy=Strategy.SPARSE, embedding_model=None)
+    url = "http://127.0.0.1:1/secret"
+    new = NewDocument(document.collection_id, url, Origin.URL, b"u" * 32, url=url)
+    async with as_tenant(here.engine, here.tenant) as connection:
+        stored, _ = await documents.add(connection, here.tenant, new, None)
+    assert await here.ingest(stored) is Outcome.FAILED
+    error = (await here.now(stored)).error
+    assert error is not None
+    assert (error["code"], error["status"]) == ("url_not_allowed", 400)
+    assert "127.0.0.1" not in error["message"]
+
+
+async def test_a_document_that_is_deleted_meanwhile_leaves_nothing(here: Bench) -> None:
+    document = await here.add(TEXT, chunking=SMALL)
+    running = asyncio.create_task(here.ingest(document))
+
+    async def cut() -> bool:
+        return bool(await here.rows("SELECT 1 FROM millrace.drafts"))
+
+    await until(cut, 20)
+    async with as_tenant(here.engine, here.tenant) as connection:
+        await documents.remove(connection, here.tenant, document.id)
+    assert await running in {Outcome.NOT_OURS, Outcome.READY}
+    for table in ("documents", "drafts", "chunks", "chunk_terms", "terms"):
+        assert await here.rows(f"SELECT 1 FROM millrace.{table}") == [], table
+
+
+async def test_two_loops_share_what_waits_and_each_document_is_done_once(here: Bench) -> None:
+    waiting = [await here.add(f"text number {n}", f"{n}.txt") for n in range(8)]
+    loops = [EmbeddedIngest(here.work), EmbeddedIngest(here.work)]
+    tasks = [asyncio.create_task(loop.run()) for loop in loops]
+
+    async def all_ready() -> bool:
+        states = await here.rows("SELECT state, tries, attempt FROM millrace.documents")
+        return all(row.state == "ready" for row in states)
+
+    await until(all_ready, 30)
+    late = await here.add("one more", "late.txt")
+    loops[0].announce([(here.tenant, late.id)])
+    await until(all_ready, 10)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for document in [*waiting, late]:
+        assert len(await here.texts(document)) == 1
+        assert (await here.now(document)).attempt == 1
+
+
+async def test_who_finds_its_lease_taken_stops_at_once(
+    engine: AsyncEngine, tenant: UUID, switch: tuple[Switch, str]
+) -> None:
+    made, url = switch
+    made.engine = slow = EmbeddingEngine()
+    slow.answer = slowly(slow.answer)  # type: ignore[method-assign]  # to be slow is all it is for
+    async with bench(engine, tenant, slow, url, ingest_lease_seconds=0.6) as here:
+        document = await here.add(TEXT, chunking=SMALL)
+        running = asyncio.create_task(here.ingest(document))
+
+        async def cut() -> bool:
+            return bool(await here.rows("SELECT 1 FROM millrace.drafts"))
+
+        await until(cut, 20)
+        async with as_tenant(here.engine, here.tenant) as connection:
+            await collections.change(connection, here.tenant, "default", language="german")
+        assert await running is Outcome.NOT_OURS
+        now = await here.now(document)
+        assert (now.state, now.attempt) == (DocumentState.WAITING, 1)

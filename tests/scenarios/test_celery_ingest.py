@@ -1,0 +1,134 @@
+"""A Celery worker is killed in the middle of a large ingest; another one goes on."""
+
+import os
+import secrets
+import signal
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from millrace.chaos.machine import free_port
+from millrace.chaos.stack import Process, Stack, until
+from tests import servers
+from tests.scenarios.conftest import MakeStack
+
+DOCUMENTS = 1000
+IN_ONE_REQUEST = 100
+SIZE = 5
+MODEL = {"name": "mill", "provider": "scripted", "options": {"text": "The mill turns."}}
+FORM = {
+    "collection": "letters",
+    "strategy": "sparse",
+    "chunking": f'{{"method": "words", "size": {SIZE}, "overlap": 0}}',
+}
+
+
+def words(number: int) -> list[str]:
+    """Some texts are longer than others; all are different, and have words in common."""
+    return [f"letter{number}", *(f"word{n}" for n in range(number % 17)), "end"]
+
+
+EXPECTED = {
+    (f"{number}.txt", position, " ".join(words(number)[position * SIZE : (position + 1) * SIZE]))
+    for number in range(DOCUMENTS)
+    for position in range(-(-len(words(number)) // SIZE))
+}
+
+
+@pytest.fixture
+def celery_url(rabbitmq: servers.Rabbit) -> Iterator[str]:
+    """A virtual host for Celery alone."""
+    vhost = f"celery-{secrets.token_hex(6)}"
+    rabbitmq.add_vhost(vhost)
+    yield rabbitmq.url(vhost)
+    rabbitmq.delete_vhost(vhost)
+
+
+QUICK = {"MILLRACE_INGEST_LEASE_SECONDS": "3", "MILLRACE_INGEST_SWEEP_SECONDS": "2"}
+
+
+async def counts(engine: AsyncEngine) -> dict[str, int]:
+    query = "SELECT state, count(*) FROM millrace.documents GROUP BY state"
+    async with engine.connect() as connection:
+        return {row.state: row.count for row in await connection.execute(text(query))}
+
+
+async def send(stack: Stack, count: int) -> None:
+    async with stack.http() as http:
+        for first in range(0, count, IN_ONE_REQUEST):
+            files = [
+                ("files", (f"{number}.txt", " ".join(words(number)).encode()))
+                for number in range(first, min(first + IN_ONE_REQUEST, count))
+            ]
+            answer = await http.post("/v1/documents", data=FORM, files=files)
+            assert answer.status_code == 202, answer.text
+
+
+def kill(worker: Process) -> None:
+    """SIGKILL to all of its processes."""
+    os.killpg(worker.popen.pid, signal.SIGKILL)
+    worker.popen.wait(10)
+    worker.forget()
+
+
+@pytest.mark.timeout(240)
+async def test_an_ingest_survives_the_death_of_its_celery_worker(
+    make_stack: MakeStack, engine: AsyncEngine, celery_url: str
+) -> None:
+    stack = make_stack(MODEL, MILLRACE_CELERY_BROKER_URL=celery_url, **QUICK)
+    await stack.start()
+    worker = stack.start_celery("--concurrency", "2", "--beat")
+    await send(stack, DOCUMENTS)
+
+    async def in_the_middle() -> bool:
+        found = await counts(engine)
+        return found.get("ready", 0) >= DOCUMENTS // 10 and found.get("running", 0) > 0
+
+    await until(in_the_middle, 90)
+    kill(worker)
+    left = await counts(engine)
+    assert left["ready"] < DOCUMENTS, "it was not in the middle"
+
+    stack.start_celery("--concurrency", "2", "--beat")
+
+    async def all_ready() -> bool:
+        found = await counts(engine)
+        assert "failed" not in found
+        return found == {"ready": DOCUMENTS}
+
+    await until(all_ready, 120)
+    async with engine.connect() as connection:
+        stored = await connection.execute(
+            text(
+                "SELECT d.name, c.position, c.text FROM millrace.chunks c "
+                "JOIN millrace.documents d ON d.id = c.document_id"
+            )
+        )
+        chunks = [tuple(row) for row in stored]
+        leftover = await connection.scalar(text("SELECT count(*) FROM millrace.drafts"))
+        counted = await connection.scalar(text("SELECT chunk_count FROM millrace.collections"))
+    assert len(chunks) == len(set(chunks)), "a chunk is there twice"
+    assert set(chunks) == EXPECTED
+    assert leftover == 0
+    assert counted == len(EXPECTED)
+
+
+async def test_what_could_not_be_published_is_found_by_the_sweep(
+    make_stack: MakeStack, engine: AsyncEngine, celery_url: str
+) -> None:
+    nobody = f"amqp://guest:guest@127.0.0.1:{free_port()}/celery"
+    stack = make_stack(MODEL, MILLRACE_CELERY_BROKER_URL=nobody, **QUICK)
+    await stack.start()
+    await send(stack, 3)  # answered with 202, whatever the broker does
+    assert await counts(engine) == {"waiting": 3}
+    worker = stack.start_celery("--beat", "--broker-url", celery_url)
+
+    async def all_ready() -> bool:
+        return await counts(engine) == {"ready": 3}
+
+    await until(all_ready, 60)
+    assert "ingest.unpublished" in stack.masters[0].text()
+    worker.terminate()
+    assert worker.popen.wait(30) == 0

@@ -1,0 +1,149 @@
+import re
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from master.retrieval.chunking import Block, Chunking, Draft, Method, cut
+
+PLAIN = re.compile(r"\S+")
+words = st.text("abcdefgh", min_size=1, max_size=6)
+texts = st.lists(
+    st.tuples(words, st.sampled_from([" ", "\n", ". ", "! ", "\n\n"])), min_size=1, max_size=40
+).map(lambda pairs: "".join(word + gap for word, gap in pairs))
+paths = st.lists(st.sampled_from(["A", "B"]), max_size=2).map(tuple)
+blocks = st.lists(st.builds(Block, texts, paths, st.integers(1, 3)), max_size=6)
+sizes = st.integers(1, 30).flatmap(lambda size: st.tuples(st.just(size), st.integers(0, size - 1)))
+
+
+def chunking(method: Method, size: int, overlap: int) -> Chunking:
+    return Chunking(method=method, size=size, overlap=overlap)
+
+
+def numbered(given_blocks: list[Block]) -> list[Block]:
+    """The same blocks with every word unlike all others, so that places can be told apart."""
+    count = iter(range(10**6))
+    return [
+        Block(PLAIN.sub(lambda found: f"{next(count)}_{found[0]}", block.text), block.heading_path)
+        for block in given_blocks
+    ]
+
+
+def word_list(text: str) -> list[str]:
+    return PLAIN.findall(text)
+
+
+@given(blocks, st.sampled_from(Method), sizes)
+def test_every_word_is_in_some_chunk_in_order(
+    some: list[Block], method: Method, limits: tuple[int, int]
+) -> None:
+    some = numbered(some)
+    everything = [word for block in some for word in word_list(block.text)]
+    seen: list[str] = []
+    for draft in cut(some, chunking(method, *limits)):
+        new = [word for word in word_list(draft.text) if word not in seen]
+        seen += new
+        assert new
+    assert seen == everything
+
+
+@given(blocks, st.sampled_from(Method), sizes)
+def test_no_chunk_is_longer_than_asked_and_positions_count_from_zero(
+    some: list[Block], method: Method, limits: tuple[int, int]
+) -> None:
+    drafts = cut(some, chunking(method, *limits))
+    assert [draft.position for draft in drafts] == list(range(len(drafts)))
+    assert all(0 < len(word_list(draft.text)) <= limits[0] for draft in drafts)
+
+
+@given(blocks, sizes)
+def test_windows_repeat_exactly_the_overlap(some: list[Block], limits: tuple[int, int]) -> None:
+    size, overlap = limits
+    drafts = cut(numbered(some), chunking(Method.WORDS, size, overlap))
+    for one, following in pairwise(drafts):
+        tail = word_list(one.text)[size - overlap :]
+        assert word_list(following.text)[:overlap] == tail
+
+
+@given(blocks, sizes)
+def test_sentences_repeat_at_most_the_overlap(some: list[Block], limits: tuple[int, int]) -> None:
+    drafts = cut(numbered(some), chunking(Method.SENTENCES, *limits))
+    for one, following in pairwise(drafts):
+        repeated = set(word_list(one.text)) & set(word_list(following.text))
+        assert len(repeated) <= limits[1]
+
+
+@given(blocks, sizes)
+def test_headings_are_never_crossed(some: list[Block], limits: tuple[int, int]) -> None:
+    some = numbered(some)
+    home = {word: block.heading_path for block in some for word in word_list(block.text)}
+    for draft in cut(some, chunking(Method.HEADINGS, *limits)):
+        assert {home[word] for word in word_list(draft.text)} == {draft.heading_path}
+
+
+def test_a_chunk_has_the_heading_and_page_where_it_begins() -> None:
+    some = [Block("one two three", ("A",), 1), Block("four five six", ("B",), 2)]
+    drafts = cut(some, chunking(Method.WORDS, 4, 1))
+    assert drafts == [
+        Draft(0, "one two three\n\nfour", ("A",), 1),
+        Draft(1, "four five six", ("B",), 2),
+    ]
+
+
+def test_line_breaks_stay() -> None:
+    assert cut([Block("a: 1\nb: 2\n\nc")], Chunking())[0].text == "a: 1\nb: 2\n\nc"
+
+
+def test_sentences_stay_whole_and_are_repeated_whole() -> None:
+    text = "One two three. Four five? Six seven eight nine. Ten."
+    drafts = cut([Block(text)], chunking(Method.SENTENCES, 6, 3))
+    assert [draft.text for draft in drafts] == [
+        "One two three. Four five?",
+        "Four five? Six seven eight nine.",
+        "Ten.",
+    ]
+
+
+def test_a_sentence_longer_than_a_chunk_is_cut() -> None:
+    drafts = cut([Block("a b c d e. f g.")], chunking(Method.SENTENCES, 3, 0))
+    assert [draft.text for draft in drafts] == ["a b c", "d e.", "f g."]
+
+
+def test_sections_of_the_same_heading_are_cut_alone() -> None:
+    some = [
+        Block("A", ("A",)),
+        Block("x y", ("A",)),
+        Block("B", ("A", "B")),
+        Block("z", ("A", "B")),
+    ]
+    drafts = cut(some, chunking(Method.HEADINGS, 50, 10))
+    assert [(draft.text, draft.heading_path) for draft in drafts] == [
+        ("A\n\nx y", ("A",)),
+        ("B\n\nz", ("A", "B")),
+    ]
+
+
+def test_text_without_spaces_is_cut() -> None:
+    text = "機械学習は、データから学ぶ方法です。" * 20
+    drafts = cut([Block(text)], chunking(Method.WORDS, 50, 0))
+    assert "".join(draft.text for draft in drafts) == text
+    assert max(len(draft.text) for draft in drafts) == 50
+    by_sentence = cut([Block(text)], chunking(Method.SENTENCES, 40, 0))
+    assert all(draft.text.endswith("。") for draft in by_sentence)
+
+
+def test_very_long_words_are_cut() -> None:
+    drafts = cut([Block("x" * 2500)], chunking(Method.WORDS, 1, 0))
+    assert [len(draft.text) for draft in drafts] == [1000, 1000, 500]
+
+
+def test_nothing_gives_nothing() -> None:
+    assert cut([], Chunking()) == []
+    assert cut([Block(" \n\t ")], Chunking(method=Method.SENTENCES)) == []
+
+
+def test_an_overlap_as_long_as_a_chunk_is_refused() -> None:
+    with pytest.raises(ValidationError, match="overlap must be less than size"):
+        Chunking(size=10, overlap=10)
