@@ -258,11 +258,12 @@ def _sort(facts: Sequence[Fact]) -> _Batch:
     confirmed = [fact for fact in facts if isinstance(fact, Confirmed)]
     # One that was told to stop ends nothing: its subtask may still be as ready as before.
     ended = {(r.subtask, r.attempt) for r in results if not is_only_a_bill(r)}
-    begun = {(start.subtask, start.attempt) for start in starts}
     executions = {result.execution for result in results}
+    running = [start for start in starts if start.execution not in executions]
+    begun = {(start.subtask, start.attempt) for start in running}
     return _Batch(
         results=results,
-        starts=_newest([start for start in starts if start.execution not in executions]),
+        starts=_newest(running),
         confirmed=[fact for fact in confirmed if (fact.subtask, fact.attempt) not in ended | begun],
         all_confirmed=confirmed,
         beats=list(beats.values()),

@@ -136,7 +136,7 @@ class Books:
         for id_, row in now.subtasks.items():
             number = rows.pop((id_, row["attempt"]), 0)
             if row["state"] == "ready":
-                assert number == 1
+                assert number == 1, f"{number} messages of {id_}, which is {row}"
             elif row["state"] in {"queued", "running"}:
                 assert number <= 1, "its confirm is on the way, or the broker lost its message"
             else:
