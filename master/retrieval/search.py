@@ -145,8 +145,9 @@ class Searcher:
             return None
         try:
             embedder = self._embedders.get(collection.embedding_model)
+            prefix = self._embedders.prefixes(collection.embedding_model).query_prefix
             words = text.split()[: embedder.max_words]
-            [vector] = await embedder.embed([" ".join(words)])
+            [vector] = await embedder.embed([prefix + " ".join(words)])
         except EmbeddingError as error:
             if strategy is Strategy.DENSE or error.kind is not ErrorKind.TRANSIENT:
                 raise

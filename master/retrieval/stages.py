@@ -181,6 +181,7 @@ def _fitting(chunking: Chunking, embedder: Embedder | None) -> Chunking:
 
 async def _embed(attempt: Attempt, embedder: Embedder) -> None:
     began = time.monotonic()
+    prefix = attempt.work.embedders.prefixes(embedder.model).document_prefix
     while attempt.embedded < attempt.drafts:
         async with attempt.transaction() as connection:
             batch = await drafts.without_vector(
@@ -189,7 +190,7 @@ async def _embed(attempt: Attempt, embedder: Embedder) -> None:
         if not batch:
             raise Fenced  # somebody forgot the drafts
         positions, texts = zip(*batch, strict=True)
-        vectors = checked(await embedder.embed(texts), len(texts))
+        vectors = checked(await embedder.embed([prefix + text for text in texts]), len(texts))
         await _fix_dimension(attempt, len(vectors[0]))
         attempt.embedded += len(batch)
         await _keep(attempt, dict(zip(positions, vectors, strict=True)), began)

@@ -17,7 +17,7 @@ app = typer.Typer(
     help="List, show or delete collections of documents.",
 )
 
-_Name = Annotated[str, typer.Argument(metavar="NAME")]
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="As `list` shows it.")]
 
 
 @app.command("list")
@@ -26,7 +26,12 @@ def show_all(
     url: options.MasterUrl = options.DEFAULT_MASTER_URL,
     api_key: options.ApiKey = None,
 ) -> None:
-    """List collections."""
+    """List collections.
+
+    \b
+    [bold]Examples[/bold]
+      millrace collections list --json
+    """
     found = _ask(url, api_key, "GET", "")["data"]
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
@@ -42,7 +47,12 @@ def show(
     url: options.MasterUrl = options.DEFAULT_MASTER_URL,
     api_key: options.ApiKey = None,
 ) -> None:
-    """Show a collection's settings and counts, as JSON."""
+    """Show a collection's settings and counts, as JSON.
+
+    \b
+    [bold]Examples[/bold]
+      millrace collections show handbook
+    """
     found = _ask(url, api_key, "GET", f"/{name}")
     typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
 

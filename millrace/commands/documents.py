@@ -55,7 +55,12 @@ def show(
     url: options.MasterUrl = options.DEFAULT_MASTER_URL,
     api_key: options.ApiKey = None,
 ) -> None:
-    """Show where a document stands."""
+    """Show where a document stands.
+
+    \b
+    [bold]Examples[/bold]
+      millrace documents show 019aa1b2-3c4d-7e5f-8a9b-0c1d2e3f4a5b
+    """
     found = _ask(url, api_key, "GET", f"/{identity}")
     text = json.dumps(found, indent=2, ensure_ascii=False)
     typer.echo(text if as_json else "\n".join(document_lines(found)))
@@ -67,7 +72,12 @@ def delete(
     url: options.MasterUrl = options.DEFAULT_MASTER_URL,
     api_key: options.ApiKey = None,
 ) -> None:
-    """Delete a document; nothing of it is found any more."""
+    """Delete a document; nothing of it is found any more.
+
+    \b
+    [bold]Examples[/bold]
+      millrace documents delete 019aa1b2-3c4d-7e5f-8a9b-0c1d2e3f4a5b
+    """
     _ask(url, api_key, "DELETE", f"/{identity}")
     typer.echo(f"{identity} is deleted.")
 
@@ -78,7 +88,12 @@ def retry(
     url: options.MasterUrl = options.DEFAULT_MASTER_URL,
     api_key: options.ApiKey = None,
 ) -> None:
-    """Have a document that failed ingested again."""
+    """Have a document that failed ingested again.
+
+    \b
+    [bold]Examples[/bold]
+      millrace documents retry 019aa1b2-3c4d-7e5f-8a9b-0c1d2e3f4a5b
+    """
     _ask(url, api_key, "POST", f"/{identity}/retry")
     typer.echo(f"{identity} waits to be ingested again.")
 

@@ -10,7 +10,16 @@ from queue_schemas.registry import Model
 _Options = TypeVar("_Options", bound=BaseModel)
 
 
-class HttpOptions(BaseModel):
+class Prefixes(BaseModel):
+    """What some models want to read before a text: `search_query: ` for nomic-embed-text."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    query_prefix: str = Field(default="", max_length=1000)
+    document_prefix: str = Field(default="", max_length=1000)
+
+
+class HttpOptions(Prefixes):
     """Of an engine behind HTTP; what is not ours is sent to it."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -23,7 +32,7 @@ class HttpOptions(BaseModel):
         return dict(self.model_extra or {})
 
 
-class LocalOptions(BaseModel):
+class LocalOptions(Prefixes):
     """Of a model in this process."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

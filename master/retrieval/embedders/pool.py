@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from master.retrieval.embedders.options import Prefixes, read
 from master.retrieval.embedders.protocol import Embedder, EmbeddingError
 from master.retrieval.embedders.registry import make_embedder
 from queue_schemas.messages import ErrorKind
@@ -16,6 +17,11 @@ class Embedders:
         self._registry = registry
         self._kept: dict[str, tuple[Model, Embedder]] = {}
         self._outdated: list[Embedder] = []
+
+    def prefixes(self, name: str) -> Prefixes:
+        """What a model wants to read before queries and documents."""
+        model = self._registry().get(name)
+        return read(Prefixes, model) if model else Prefixes()
 
     def get(self, name: str) -> Embedder:
         """The embedder of a registry entry, as the registry is now.

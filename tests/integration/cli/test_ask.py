@@ -2,6 +2,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,34 @@ def test_strategy_and_model_decide_what_is_asked(
 ) -> None:
     assert millrace("ask", "What?", *options, "--url", master.url).returncode == 0
     assert master.asked[0]["model"] == model
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        (["--strategy", "rag"], ("millrace/rag", None)),
+        (
+            ["--collection", "handbook"],
+            ("millrace/rag", {"collection": "handbook", "only": True}),
+        ),
+        (
+            ["--collection", "handbook", "--model", "m"],
+            ("m", {"collection": "handbook", "only": False}),
+        ),
+    ],
+)
+def test_documents_are_asked_by_strategy_or_by_collection(
+    master: FakeMaster, options: list[str], asked: tuple[str, Any]
+) -> None:
+    assert millrace("ask", "Why?", *options, "--url", master.url).returncode == 0
+    assert (master.asked[0]["model"], master.asked[0].get("retrieval")) == asked
+
+
+def test_a_collection_cannot_be_split(master: FakeMaster) -> None:
+    options = ("--collection", "handbook", "--strategy", "split", "--url", master.url)
+    done = millrace("ask", "Why?", *options)
+    assert done.returncode == 2
+    assert "cannot be combined with --strategy split" in done.stderr
 
 
 def test_the_question_is_read_from_standard_input(master: FakeMaster) -> None:

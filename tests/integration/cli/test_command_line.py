@@ -9,7 +9,10 @@ from millrace.cli import COMMANDS
 from tests.integration.cli.command_line import ROOT, environment, millrace
 
 GROUPS = {
+    "collections": ("list", "show", "delete"),
     "dead": ("list", "show", "retry", "drop"),
+    "documents": ("list", "show", "delete", "retry"),
+    "eval": ("retrieval",),
     "keys": ("create", "list", "revoke"),
     "schemas": ("export",),
 }

@@ -10,6 +10,7 @@ from db import chunks, scores
 from db.collections import Collection
 from db.corpus import Strategy
 from db.tenancy import as_tenant
+from master.retrieval.embedders.options import Prefixes
 from master.retrieval.embedders.pool import Embedders
 from master.retrieval.embedders.protocol import Embedder, EmbeddingError, Vector
 from master.retrieval.rerankers.lexical import Lexical
@@ -67,6 +68,9 @@ class One(Embedders):
 
     def get(self, name: str) -> Embedder:
         return self._embedder
+
+    def prefixes(self, name: str) -> Prefixes:
+        return Prefixes(query_prefix="query: ", document_prefix="document: ")
 
 
 class Broken(Lexical):
@@ -202,7 +206,8 @@ async def test_what_is_longer_than_the_model_reads_is_cut(
 ) -> None:
     embedder = Counting()
     await searcher(engine, embedder).search(filled.tenant, Query("flour " * 5000, "default"))
-    assert [len(text.split()) for text in embedder.texts] == [400]
+    [text] = embedder.texts
+    assert text.split() == ["query:"] + ["flour"] * 400
 
 
 @pytest.mark.parametrize(
