@@ -9,14 +9,28 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import chats, fairness, killed, report, split, stops, streams, subtasks
+from bench import (
+    chats,
+    fairness,
+    killed,
+    report,
+    retrieval_ingest,
+    retrieval_search,
+    split,
+    stops,
+    streams,
+    subtasks,
+)
 from bench.effort import FULL, QUICK, Effort
 from bench.samples import Findings
 from bench.site import PEERS, Millrace, Servers, litellm, millrace, servers
 from millrace.chaos.machine import Unavailable
 
 _BEGAN = time.monotonic()
-NAMES = ("first-token", "chats", "subtasks", "split", "stop", "fair", "killed", "streams")
+_WITH_PEERS = ("first-token", "chats", "subtasks")
+_ALONE = ("split", "stop", "fair", "killed", "streams")
+_RETRIEVAL = ("search", "ingest")
+NAMES = (*_WITH_PEERS, *_ALONE, *_RETRIEVAL)
 
 Measure = Callable[[Millrace, Effort], Findings]
 
@@ -24,11 +38,11 @@ Measure = Callable[[Millrace, Effort], Findings]
 def main() -> int:
     """Run the benchmark; 0 whatever the numbers say, for they are findings and no test."""
     options = _options()
-    if not (PEERS / "litellm").exists():
-        print("bench: the peers are not installed. Run `make bench`.", file=sys.stderr)
-        return 1
     effort = QUICK if options.quick else FULL
     wanted = [name for name in NAMES if name in (options.only or NAMES)]
+    if set(wanted) & set(_WITH_PEERS) and not (PEERS / "litellm").exists():
+        print("bench: the peers are not installed. Run `make bench`.", file=sys.stderr)
+        return 1
     machine = report.machine()
     folder = Path(tempfile.mkdtemp(prefix="millrace-bench-"))
     try:
@@ -61,7 +75,17 @@ def _measure(wanted: list[str], effort: Effort, folder: Path) -> list[Findings]:
                 _say(name)
                 with millrace(all_, model, workers=workers) as mill:
                     findings.append(measure(mill, effort))
+        for name, measure in _retrieval().items():
+            if name in wanted:
+                _say(name)
+                with millrace(all_, chats.MODEL, workers=0, more=retrieval_search.MODELS) as mill:
+                    findings.append(measure(mill, effort))
     return findings
+
+
+def _retrieval() -> dict[str, Measure]:
+    """What needs an embedding model, and no worker."""
+    return {"search": retrieval_search.search, "ingest": retrieval_ingest.ingest}
 
 
 def _alone(effort: Effort) -> dict[str, tuple[Mapping[str, object], int, Measure]]:

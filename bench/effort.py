@@ -26,6 +26,12 @@ class Effort:
     """Of workers, one after the other."""
     streams: int
     """Open at once."""
+    chunks: int
+    """Of the collection that is searched."""
+    searches: int
+    """In a round, of each kind."""
+    documents: int
+    """That are ingested, in each way."""
 
 
 FULL = Effort(
@@ -40,6 +46,9 @@ FULL = Effort(
     stops=100,
     kills=10,
     streams=1000,
+    chunks=100_000,
+    searches=100,
+    documents=100,
 )
 QUICK = Effort(
     rounds=2,
@@ -53,4 +62,7 @@ QUICK = Effort(
     stops=50,
     kills=3,
     streams=1000,
+    chunks=20_000,
+    searches=50,
+    documents=20,
 )

@@ -11,7 +11,7 @@ import secrets
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -131,14 +131,21 @@ class Millrace:
 
 @contextlib.contextmanager
 def millrace(
-    servers: Servers, model: Mapping[str, Any], *, workers: int = 1
+    servers: Servers,
+    model: Mapping[str, Any],
+    *,
+    workers: int = 1,
+    more: Sequence[Mapping[str, Any]] = (),
 ) -> Generator[Millrace]:
-    """A Millrace installation that serves one model; started as an operator would."""
+    """A Millrace installation that serves one model; started as an operator would.
+
+    `more`: entries of the registry that need no worker.
+    """
     name, port = servers.new_name("millrace"), free_port()
     models = servers.folder / f"{name}.yaml"
     endpoint = f"http://127.0.0.1:{servers.engine_port}/v1"
     entry = {"name": MODEL, "endpoint": endpoint, **model}
-    models.write_text(json.dumps({"models": [entry]}))
+    models.write_text(json.dumps({"models": [entry, *more]}))
     database = create_database(servers.postgres_url)
     servers.rabbit.add_vhost(name)
     environment = {

@@ -22,6 +22,10 @@ class DimensionMismatch(ValueError):
     """Vectors of another dimension than the collection's."""
 
 
+class Gone(RuntimeError):
+    """The collection was deleted between two statements of ours."""
+
+
 class UnknownLanguage(ValueError):
     """Postgres has no text search configuration of that name."""
 
@@ -83,7 +87,10 @@ def _collection(row: Any, counts: Mapping[DocumentState, int] | None = None) -> 
 
 
 async def ensure(connection: AsyncConnection, tenant: UUID, new: NewCollection) -> Collection:
-    """The collection of that name: as it is if there is one, else made. Raises UnknownLanguage."""
+    """The collection of that name: as it is if there is one, else made.
+
+    Raises UnknownLanguage, and Gone when somebody else made it and deleted it just now.
+    """
     if existing := await find(connection, tenant, new.name):
         return existing
     await _check_language(connection, new.language)
@@ -98,8 +105,10 @@ async def ensure(connection: AsyncConnection, tenant: UUID, new: NewCollection) 
         "dense_weight": new.dense_weight,
     }
     await connection.execute(insert(collections).values(row).on_conflict_do_nothing())
-    query = select(*_COLUMNS).filter_by(tenant_id=tenant, name=new.name)
-    return _collection((await connection.execute(query)).one())
+    made = await find(connection, tenant, new.name)
+    if made is None:
+        raise Gone(f"the collection {new.name} is not there any more")
+    return made
 
 
 async def find(
@@ -145,7 +154,7 @@ async def remove(connection: AsyncConnection, tenant: UUID, name: str) -> bool:
     found = await find(connection, tenant, name)
     if found is None:
         return False
-    await connection.execute(_HOLD_ALL, {"collection": found.id})
+    await hold_all(connection, found.id)
     query = collections.delete().filter_by(tenant_id=tenant, id=found.id)
     return (await connection.execute(query)).rowcount == 1
 
@@ -180,17 +189,25 @@ _HOLD_ALL = text("""
     SELECT 1 FROM millrace.documents WHERE collection_id = :collection ORDER BY id FOR UPDATE
 """)
 _DONE_AGAIN = sql_list(sources(DOCUMENT_MOVES, DocumentState.WAITING) | {DocumentState.WAITING})
+# One that came after the others were held, and is worked on just now, may wait for the collection
+# in its turn; it is not waited for, and finds out by the revision.
 _REINDEX = text(f"""
-    WITH forgotten AS (
-        DELETE FROM millrace.drafts r USING millrace.documents d
-         WHERE d.id = r.document_id AND d.collection_id = :collection
+    WITH again AS (
+        UPDATE millrace.documents
+           SET state = 'waiting', stage = NULL, tries = 0, lease_until = NULL, ready_at = NULL,
+               available_at = now(), error = NULL, embedded_count = 0, updated_at = now()
+         WHERE id IN (SELECT id FROM millrace.documents
+                       WHERE collection_id = :collection AND state IN ({_DONE_AGAIN})
+                         FOR UPDATE SKIP LOCKED)
+        RETURNING id
     )
-    UPDATE millrace.documents
-       SET state = 'waiting', stage = NULL, tries = 0, lease_until = NULL, ready_at = NULL,
-           available_at = now(), error = NULL, embedded_count = 0, updated_at = now()
-     WHERE collection_id = :collection
-       AND state IN ({_DONE_AGAIN})
+    DELETE FROM millrace.drafts WHERE document_id IN (SELECT id FROM again)
 """)
+
+
+async def hold_all(connection: AsyncConnection, collection: UUID) -> None:
+    """Lock the collection's documents for the rest of the transaction."""
+    await connection.execute(_HOLD_ALL, {"collection": collection})
 
 
 async def change(
@@ -223,17 +240,21 @@ async def change(
         "dense_weight": dense_weight,
     }
     values: dict[str, Any] = {key: value for key, value in settings.items() if value is not None}
-    if values.keys() != {"dense_weight"}:
-        await connection.execute(_HOLD_ALL, {"collection": row.id})
-        await connection.execute(_REINDEX, {"collection": row.id})
+    done_again = values.keys() != {"dense_weight"}
+    if done_again:
+        await hold_all(connection, row.id)
+        values["revision"] = collections.c.revision + 1
     if embedding_model is not None:  # the same one too: its engine may have another under its name
         values["dimension"] = None
-    if not values:
-        return _collection(row)
     changed = (
         update(collections).where(collections.c.id == row.id).values(values).returning(*_COLUMNS)
     )
-    return _collection((await connection.execute(changed)).one())
+    found = (await connection.execute(changed)).one_or_none()
+    if found is None:
+        return None
+    if done_again:
+        await connection.execute(_REINDEX, {"collection": row.id})
+    return _collection(found)
 
 
 _LANGUAGES = text("""

@@ -10,6 +10,7 @@ from enum import StrEnum
 from pgvector.sqlalchemy import SPARSEVEC, VECTOR
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -100,6 +101,13 @@ collections = Table(
         server_default="0",
         comment="That the stored weights were computed with; follows the real one now and then.",
     ),
+    Column(
+        "revision",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="Grows with every change that has its documents done again.",
+    ),
     _time("created_at", now=True),
     UniqueConstraint("tenant_id", "name"),
     CheckConstraint(f"strategy IN ({sql_list(Strategy)})", name="strategy"),
@@ -121,6 +129,13 @@ documents = Table(
     Column("media_type", Text),
     Column("digest", LargeBinary, nullable=False, comment="SHA-256 of the content, or of the URL."),
     _json("metadata"),
+    Column(
+        "replaces",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="When it is ready, older ones of its name go.",
+    ),
     Column("state", Text, nullable=False, server_default=DocumentState.WAITING),
     Column("stage", Text),
     Column(
@@ -136,6 +151,13 @@ documents = Table(
         nullable=False,
         server_default="0",
         comment="Attempts since somebody asked for it.",
+    ),
+    Column(
+        "revision",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="Of its collection, when it was claimed.",
     ),
     _time("lease_until"),
     _time("available_at", now=True),
@@ -160,6 +182,8 @@ documents = Table(
     CheckConstraint("length(digest) = 32", name="digest"),
     CheckConstraint("jsonb_typeof(metadata) = 'object'", name="metadata"),
     Index("ix_documents_tenant_id_created_at", "tenant_id", "created_at", "id"),
+    # A hash, because a name may be a URL, which is too long for a tree.
+    Index("ix_documents_name", "name", postgresql_using="hash"),
     Index("ix_documents_due", "available_at", postgresql_where=text("state = 'waiting'")),
     Index("ix_documents_lease_until", "lease_until", postgresql_where=text("state = 'running'")),
 )
@@ -199,7 +223,8 @@ chunks = Table(
     Column("page", Integer),
     Column("embedding", VECTOR),
     Column("embedded_by", Text, comment="Model of the embedding: two models cannot be compared."),
-    UniqueConstraint("document_id", "position"),
+    # The new chunks of a document are there for a moment beside its old ones.
+    UniqueConstraint("document_id", "position", deferrable=True, initially="DEFERRED"),
     CheckConstraint("embedding IS NULL OR vector_norm(embedding) > 0", name="embedding"),
     CheckConstraint("(embedding IS NULL) = (embedded_by IS NULL)", name="embedded_by"),
     Index("ix_chunks_collection_id", "collection_id"),
@@ -221,7 +246,7 @@ chunk_terms = Table(
     Column("terms", TSVECTOR, nullable=False),
     Column(
         "keys",
-        ARRAY(Integer),
+        TSVECTOR,
         nullable=False,
         comment="Hashes of (collection, lexeme): what the index is on.",
     ),

@@ -55,6 +55,7 @@ def create_engine(url: str, *, pool_size: int = 10, name: str = "millrace") -> A
         json_serializer=lambda value: to_json(value).decode(),
         json_deserializer=from_json,
         pool_pre_ping=False,
+        hide_parameters=True,  # errors are logged, and prompts and documents must not be
         **pool,
     )
 

@@ -81,8 +81,40 @@ def _prepare_schemas(connection: Connection) -> None:
         )
 
 
+# Members may do what the owner may; a policy for the owner holds for them as well.
+_STRANGER = text("""
+    SELECT current_user AS name, r.rolname AS owner
+      FROM pg_policy p
+      JOIN pg_class c ON c.oid = p.polrelid
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+     CROSS JOIN unnest(p.polroles) AS u(role)
+      JOIN pg_roles r ON r.oid = u.role
+     WHERE n.nspname = :schema AND c.relname = 'api_keys' AND p.polname = 'owner'
+       AND NOT pg_has_role(u.role, 'USAGE')
+""")
+
+
+class Stranger(MigrationError):
+    """The user sees nothing of the tables; the message says what to do."""
+
+
+async def check_user(engine: AsyncEngine) -> None:
+    """Raises Stranger if row level security would hide everything from whoever connects.
+
+    Otherwise it would look as if there were no key and no request. An empty database is no reason.
+    """
+    async with engine.connect() as connection:
+        found = (await connection.execute(_STRANGER, {"schema": SCHEMA})).first()
+    if found is not None:
+        raise Stranger(
+            f"the database was migrated by {found.owner}, and row level security shows nothing of "
+            f'it to {found.name}; run: GRANT "{found.owner}" TO "{found.name}"'
+        )
+
+
 async def upgrade(engine: AsyncEngine) -> str:
     """Migrate to head in one transaction; returns the revision. Safe to call from every replica."""
+    await check_user(engine)
     async with engine.begin() as connection:
         await connection.run_sync(_upgrade)
     return head()

@@ -41,7 +41,8 @@ _INSERT = text(f"""
            millrace.term_weights(p.terms, w.length, p.average_length)
       FROM parsed p CROSS JOIN LATERAL (
            SELECT CAST(coalesce(sum(cardinality(u.positions)), 0) AS integer) AS length,
-                  coalesce(array_agg(millrace.term_key(p.collection_id, u.lexeme)), '{{}}') AS keys
+                  array_to_tsvector(coalesce(array_agg(CAST(
+                      millrace.term_key(p.collection_id, u.lexeme) AS text)), '{{}}')) AS keys
              FROM unnest(p.terms) u) w
 """)
 _COUNT_IN = text("""

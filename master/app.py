@@ -32,6 +32,7 @@ from master.api import (
 )
 from master.api.auth import KnownKeys
 from master.api.connection import Connection
+from master.api.upload_room import UPLOADS, UploadRoom
 from master.batch import ingests
 from master.batches import Batches
 from master.collect import Collector
@@ -49,6 +50,8 @@ from queue_schemas.registry import Registry
 log = structlog.get_logger(__name__)
 
 _CUT_AFTER_SECONDS = 5
+_CORPUS_POOL = 4
+"""Connections for changes of documents and collections, which may wait for each other."""
 _LINGER_SECONDS = 0.05
 """A claim whose result is that quick is never written apart from it."""
 
@@ -58,21 +61,31 @@ async def run(
     settings: MasterSettings, registry: Callable[[], Registry], bus: Bus
 ) -> AsyncGenerator[Running, None]:
     """A running master without its HTTP server: the loops live as long as the context."""
-    engine = create_engine(
-        settings.database_url.get_secret_value(),
-        pool_size=settings.database_pool,
-        name=f"millrace master {settings.replica}",
-    )
+    async with (
+        _engine(settings, settings.database_pool) as engine,
+        _engine(settings, _CORPUS_POOL) as corpus_engine,
+        _loops(settings, registry, bus, engine, corpus_engine) as running,
+    ):
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def _engine(settings: MasterSettings, pool_size: int) -> AsyncGenerator[AsyncEngine]:
+    url, name = settings.database_url.get_secret_value(), f"millrace master {settings.replica}"
+    engine = create_engine(url, pool_size=pool_size, name=name)
     try:
-        async with _loops(settings, registry, bus, engine) as running:
-            yield running
+        yield engine
     finally:
         await engine.dispose()
 
 
 @contextlib.asynccontextmanager
 async def _loops(
-    settings: MasterSettings, registry: Callable[[], Registry], bus: Bus, engine: AsyncEngine
+    settings: MasterSettings,
+    registry: Callable[[], Registry],
+    bus: Bus,
+    engine: AsyncEngine,
+    corpus_engine: AsyncEngine,
 ) -> AsyncGenerator[Running, None]:
     await bus.declare(queues(registry()))
     view = FleetView(registry, settings.window)
@@ -89,7 +102,7 @@ async def _loops(
     async with (
         contextlib.aclosing(Embedders(registry)) as embedders,
         contextlib.aclosing(make_reranker(settings.reranker, key)) as reranker,
-        ingests.opened(settings, engine, embedders) as ingest,
+        ingests.opened(settings, embedders) as ingest,
         asyncio.TaskGroup() as group,
     ):
         tasks = [
@@ -106,6 +119,7 @@ async def _loops(
             yield Running(
                 settings,
                 engine,
+                corpus_engine,
                 bus,
                 view,
                 dispatcher,
@@ -130,6 +144,7 @@ def create_app(running: Running) -> FastAPI:
     )
     app.state.running = running
     app.state.ring = KnownKeys(running.engine, running.settings.key_cache_seconds)
+    app.state.upload_room = UploadRoom(UPLOADS * running.settings.max_upload_bytes)
     app.state.started = time.time()
     for module in (
         chat,

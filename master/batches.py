@@ -37,6 +37,16 @@ def is_outage(error: Exception) -> bool:
     return False
 
 
+_IN_THE_WAY = ("40001", "40P01", "55P03")
+"""SQLSTATEs: conflict, a circle of waiting, waited too long for a row."""
+
+
+def is_busy(error: Exception) -> bool:
+    """Whether the database is there, and only somebody else's transaction was in the way."""
+    code = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+    return code in _IN_THE_WAY
+
+
 def is_away(error: Exception) -> bool:
     """Whether nobody here could write to the database: no conflict, and no pool that is busy."""
     if isinstance(error, NoConnectionFree):

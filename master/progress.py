@@ -99,7 +99,8 @@ async def _expand(
     if planner.state is SubtaskState.SUCCEEDED:
         text = (await subtasks.texts(connection, request)).get(planner.step)
     expanded = expand(_question(stored.question), view.fleet(), plan, step, text)
-    await requests.store_plan(connection, request, expanded.model_dump(mode="json"))
+    kept = expanded.model_dump(mode="json", exclude_defaults=True)
+    await requests.store_plan(connection, request, kept)
     added = {uuid4(): step for step in expanded.steps if step.key != planner.step}
     await requests.add_steps(connection, request, new_subtasks(added), len(steps))
     return True

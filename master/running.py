@@ -35,6 +35,8 @@ class Running:
 
     settings: MasterSettings
     engine: AsyncEngine
+    corpus_engine: AsyncEngine
+    """For what may wait for others who write documents: chat must not wait with it."""
     bus: Bus
     view: FleetView
     dispatcher: Dispatcher

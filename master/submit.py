@@ -158,7 +158,7 @@ def _row(
         end_user=asker.end_user,
         model=question.model,
         question=to_json(asked).decode(),
-        plan=plan.model_dump_json(),
+        plan=plan.model_dump_json(exclude_defaults=True),
         seed=seed,
         reply_to=to.reply_to if terms.followed else None,
         deadline_seconds=to.request_seconds,

@@ -26,8 +26,9 @@ _UPLOAD = httpx2.Timeout(10.0, read=120.0, write=120.0)
 class Refused(Problem):
     """The master answered with an error."""
 
-    def __init__(self, message: str, code: str, status: int) -> None:
-        super().__init__(message)
+    def __init__(self, said: str, code: str, status: int, remedy: str = "") -> None:
+        super().__init__(f"the master refused: {said} ({code}).{remedy}")
+        self.said = said + remedy
         self.code = code
         self.status = status
 
@@ -101,14 +102,14 @@ class Master:
         _accept(response)
         return _object(response.text)
 
-    async def upload(self, file: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
+    async def upload(self, file: Path, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Have a file ingested; the document that was made of it. Raises OSError as well."""
         form = {k: v if isinstance(v, str) else json.dumps(v) for k, v in fields.items()}
         content = await asyncio.to_thread(file.read_bytes)
         with self._reaching():
             response = await self._http.post(
                 self.url + "/v1/documents",
-                files={"files": (file.name, content)},
+                files={"files": (name, content)},
                 data=form,
                 timeout=_UPLOAD,
             )
@@ -167,7 +168,7 @@ def _refusal(body: Mapping[str, Any], status: int) -> Refused:
     remedy = ""
     if status == 401:
         remedy = " Set MILLRACE_API_KEY or give --api-key; `millrace keys create` makes a key."
-    return Refused(f"the master refused: {message} ({code}).{remedy}", code, status)
+    return Refused(message, code, status, remedy)
 
 
 def _object(text: str) -> dict[str, Any]:

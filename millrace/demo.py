@@ -18,7 +18,7 @@ from master.fleet import queues
 from millrace import one_machine
 from millrace.client import Master
 from millrace.conversation import ask_live
-from millrace.ingesting import ingest
+from millrace.ingesting import File, ingest
 from millrace.problems import Problem
 from millrace.question import body
 from millrace.show.ingesting import watching
@@ -62,7 +62,7 @@ async def demo(console: Console) -> None:
     console.print(_HOW_TO_GO_ON, highlight=False)
 
 
-async def _ingest(console: Console, master: Master, documents: Sequence[Path]) -> None:
+async def _ingest(console: Console, master: Master, documents: Sequence[File]) -> None:
     with watching(console, len(documents), quiet=False) as on_change:
         done = await ingest(master, documents, {"chunking": _CHUNKING}, on_change)
     if done.failures:
@@ -76,12 +76,13 @@ async def _ingest(console: Console, master: Master, documents: Sequence[Path]) -
     )
 
 
-def find_documents(folder: Path) -> list[Path]:
+def find_documents(folder: Path) -> list[File]:
     """The markdown of the checkout that the demo is started in."""
     paths = [path for place in _PLACES for path in sorted(folder.glob(place))]
-    if not paths:
+    files = [File(path, path.relative_to(folder).as_posix()) for path in paths]
+    if not files:
         raise Problem("there are no markdown files here; start the demo in Millrace's repository.")
-    return paths
+    return files
 
 
 _HOW_TO_GO_ON = """

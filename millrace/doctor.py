@@ -141,7 +141,13 @@ async def _postgres(around: Surroundings) -> list[Finding]:
     async with reach.database(url, name="millrace doctor", seconds=CHECK_SECONDS) as engine:
         async with engine.connect() as connection:
             findings = [await _version(connection, url), await _pgvector(connection)]
-        findings.append(_schema(await migrate.current(engine)))
+        try:
+            await migrate.check_user(engine)
+        except migrate.Stranger as stranger:
+            what, _, remedy = str(stranger).partition("; run: ")
+            findings.append(Finding("Schema", Verdict.FAIL, what, f"Run: {remedy}"))
+        else:
+            findings.append(_schema(await migrate.current(engine)))
     return [*findings, _embedded(needed=False)]
 
 

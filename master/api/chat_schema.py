@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from master.api.images import BadImage, check_data_url
+from master.planning.question import COLLECTION_NAME
 
 MAX_MESSAGES = 2048
 MAX_TOOLS = 512
@@ -221,7 +222,7 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 class RetrievalRequest(_Strict):
     """What a chat is to look up in documents; `{}` takes the defaults."""
 
-    collection: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    collection: str | None = Field(default=None, pattern=COLLECTION_NAME)
     top: Annotated[int, Field(ge=1, le=50)] | None = None
     candidates: Annotated[int, Field(ge=1, le=200)] | None = None
     filter: dict[str, Any] | None = None

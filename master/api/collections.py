@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 
 from db import collections
@@ -15,7 +16,6 @@ from db.tenancy import as_tenant
 from master.api import errors, outages
 from master.api.corpus_answers import CollectionAnswer, CollectionList, Deleted, collection
 from master.api.corpus_bodies import (
-    COLLECTION_NAME,
     CollectionChange,
     CollectionRequest,
     CollectionSettings,
@@ -24,9 +24,11 @@ from master.api.corpus_bodies import (
     new_collection,
     parsed,
 )
+from master.api.corpus_writes import written
 from master.api.openapi import request_body, success
 from master.api.state import ring, running
 from master.api.strict_json import read_json
+from master.planning.question import COLLECTION_NAME
 from master.running import Running
 
 router = APIRouter(prefix="/v1/collections", tags=["Documents"])
@@ -58,12 +60,14 @@ async def make_collection(request: Request) -> dict[str, Any]:
     key = await ring(request).tenant_of(request.headers, time.monotonic())
     body = parsed(CollectionRequest, await read_json(request))
     wanted = new_collection(master.registry(), body.name, body, body.dense_weight)
-    with outages.answered():
-        async with as_tenant(master.engine, key.tenant) as connection:
-            try:
-                made = await collections.ensure(connection, key.tenant, wanted)
-            except UnknownLanguage as unknown:
-                raise errors.invalid_value(str(unknown), "language") from None
+    try:
+        made = await written(
+            master,
+            key.tenant,
+            lambda connection: collections.ensure(connection, key.tenant, wanted),
+        )
+    except UnknownLanguage as unknown:
+        raise errors.invalid_value(str(unknown), "language") from None
     check_agrees(made, body)
     return collection(await _find(master, key.tenant, body.name))
 
@@ -115,9 +119,9 @@ async def delete_collection(name: str, request: Request) -> dict[str, Any]:
     master = running(request)
     key = await ring(request).tenant_of(request.headers, time.monotonic())
     _check_name(name)
-    with outages.answered():
-        async with as_tenant(master.engine, key.tenant) as connection:
-            removed = await collections.remove(connection, key.tenant, name)
+    removed = await written(
+        master, key.tenant, lambda connection: collections.remove(connection, key.tenant, name)
+    )
     if not removed:
         raise errors.not_found("this collection")
     return {"id": name, "object": "collection", "deleted": True}
@@ -127,27 +131,32 @@ async def _change(
     master: Running, stored: Collection, said: CollectionSettings, dense_weight: float | None
 ) -> None:
     model = _model(master, stored, said)
-    with outages.answered():
-        async with as_tenant(master.engine, stored.tenant) as connection:
-            try:
-                await collections.change(
-                    connection,
-                    stored.tenant,
-                    stored.name,
-                    embedding_model=model,
-                    strategy=said.strategy,
-                    chunking=said.chunking.chosen() if said.chunking else None,
-                    language=said.language,
-                    dense_weight=dense_weight,
-                )
-            except UnknownLanguage as unknown:
-                raise errors.invalid_value(str(unknown), "language") from None
+
+    async def change(connection: AsyncConnection) -> Collection | None:
+        return await collections.change(
+            connection,
+            stored.tenant,
+            stored.name,
+            embedding_model=model,
+            strategy=said.strategy,
+            chunking=said.chunking.chosen() if said.chunking else None,
+            language=said.language,
+            dense_weight=dense_weight,
+        )
+
+    try:
+        await written(master, stored.tenant, change)
+    except UnknownLanguage as unknown:
+        raise errors.invalid_value(str(unknown), "language") from None
     master.announce([])
 
 
 def _model(master: Running, stored: Collection, said: CollectionSettings) -> str | None:
     """The model to change to; None if it stays. Raises 400 or 404."""
     strategy = said.strategy or stored.strategy
+    if said.embedding_model is not None and strategy is Strategy.SPARSE:
+        message = "a sparse collection has no vectors: say strategy hybrid or dense as well"
+        raise errors.invalid_value(message, "embedding_model")
     is_missing = strategy is not Strategy.SPARSE and stored.embedding_model is None
     if said.embedding_model is None and not is_missing:
         return None

@@ -41,6 +41,7 @@ class Document(BaseModel):
     bytes: int
     pages: int | None
     metadata: dict[str, Any]
+    replace: bool = Field(description="When it is ready, older ones of its name go.")
     state: DocumentState
     stage: DocumentStage | None
     attempt: int
@@ -115,6 +116,7 @@ def document(stored: StoredDocument) -> dict[str, Any]:
         "bytes": stored.byte_count,
         "pages": stored.page_count,
         "metadata": dict(stored.metadata),
+        "replace": stored.replaces,
         "state": stored.state.value,
         "stage": stored.stage.value if stored.stage else None,
         "attempt": stored.attempt,

@@ -12,11 +12,10 @@ from db.corpus import Strategy
 from master.api import errors
 from master.api.bodies import refusal
 from master.api.chat_schema import REFUSED
-from master.retrieval.chunking import Chunking, Method
+from master.planning.question import COLLECTION_NAME, DEFAULT_COLLECTION
+from master.retrieval.chunking import LONGEST_CHUNK, Chunking, Method
 from queue_schemas.registry import Registry
 
-COLLECTION_NAME: Final = r"^[a-z0-9_-][a-z0-9._-]{0,63}$"
-DEFAULT_COLLECTION: Final = "default"
 _METADATA_BYTES: Final = 16_384
 _OVERLAP: Final = 50
 
@@ -25,18 +24,21 @@ CollectionName = Annotated[str, Field(pattern=COLLECTION_NAME)]
 
 
 class ChunkingBody(BaseModel):
-    """How documents are cut. Sizes are words; without an overlap it is a tenth, at most 50."""
+    """How documents are cut. Sizes are words; without an overlap it is a tenth, at most 50.
+
+    The overlap is at most half of the size.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     method: Annotated[Method, Field(strict=False)] = Method.WORDS
-    size: int = Field(512, ge=1, le=100_000)
+    size: int = Field(512, ge=1, le=LONGEST_CHUNK)
     overlap: int | None = Field(None, ge=0)
 
     @model_validator(mode="after")
-    def _overlap_below_size(self) -> Self:
-        if self.overlap is not None and self.overlap >= self.size:
-            raise _refused("must be less than size", "overlap")
+    def _overlap_at_most_half(self) -> Self:
+        if self.overlap is not None and self.overlap * 2 > self.size:
+            raise _refused("must be at most half of size", "overlap")
         return self
 
     def chosen(self) -> dict[str, Any]:
@@ -74,6 +76,10 @@ class DocumentSettings(CollectionSettings):
 
     collection: CollectionName = DEFAULT_COLLECTION
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    replace: bool = Field(
+        default=False,
+        description="Once it is ready, older documents of the same name and collection go.",
+    )
 
     @model_validator(mode="after")
     def _small(self) -> Self:
@@ -93,8 +99,6 @@ class DocumentRequest(DocumentSettings):
     def _one_content(self) -> Self:
         if (self.text is None) == (self.url is None):
             raise _refused("or url is required, and not both", "text")
-        if self.url is not None and not _is_web(self.url):
-            raise _refused("must begin with http:// or https:// and name a host", "url")
         return self
 
 
@@ -165,7 +169,8 @@ def _refused(words: str, field: str) -> PydanticCustomError:
     return PydanticCustomError(REFUSED, "{words}", {"words": words, "field": field})
 
 
-def _is_web(url: str) -> bool:
+def is_web(url: str) -> bool:
+    """Whether it begins as an address of the web; what it leads to is judged when it is fetched."""
     try:
         parts = urlsplit(url)
     except ValueError:

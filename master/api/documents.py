@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -13,18 +14,23 @@ from db.collections import UnknownLanguage
 from db.documents import NewDocument, StoredDocument
 from db.tenancy import as_tenant
 from master.api import errors, outages
+from master.api.bodies import warn_of
 from master.api.corpus_answers import Deleted, Document, DocumentList, document
-from master.api.corpus_bodies import COLLECTION_NAME, DocumentSettings, check_agrees, new_collection
+from master.api.corpus_bodies import DocumentSettings, check_agrees, new_collection
+from master.api.corpus_writes import written
 from master.api.document_events import DocumentEvents
 from master.api.openapi import documents_body, event_stream, failures, success
-from master.api.state import ring, running
+from master.api.state import ring, running, upload_room
+from master.api.upload_room import bytes_of
 from master.api.uploads import Incoming, read_documents
+from master.planning.question import COLLECTION_NAME
 from master.running import Running
 from queue_schemas.states import DocumentState
 
 router = APIRouter(prefix="/v1/documents", tags=["Documents"])
 
 _FAILURES = (401, 404, 503)
+_LISTED_BY = frozenset({"collection", "state", "limit", "after", "match"})
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {"model": DocumentList, "description": "Stored, and soon ingested"},
     **failures(400, 401, 404, 408, 409, 413, 415, 503),
@@ -45,8 +51,8 @@ async def send_documents(request: Request) -> Response:
     """
     master = running(request)
     key = await ring(request).tenant_of(request.headers, time.monotonic())
-    said, incoming = await read_documents(request, master.settings)
-    with outages.answered():
+    async with upload_room(request).of(bytes_of(request, master.settings.max_upload_bytes)):
+        said, incoming = await read_documents(request, master.settings)
         stored = await _store(master, key.tenant, said, incoming)
     waiting = [each.id for each, _ in stored if each.state is DocumentState.WAITING]
     master.announce((key.tenant, identity) for identity in waiting)
@@ -58,29 +64,46 @@ async def _store(
     master: Running, tenant: UUID, said: DocumentSettings, incoming: list[Incoming]
 ) -> list[tuple[StoredDocument, bool]]:
     wanted = new_collection(master.registry(), said.collection, said)
-    async with as_tenant(master.engine, tenant) as connection:
+
+    async def store(connection: AsyncConnection) -> list[tuple[StoredDocument, bool]]:
         try:
             collection = await collections.ensure(connection, tenant, wanted)
         except UnknownLanguage as unknown:
             raise errors.invalid_value(str(unknown), "language") from None
         check_agrees(collection, said)
-        return [
-            await documents.add(
-                connection,
-                tenant,
-                NewDocument(
-                    collection=collection.id,
-                    name=each.name,
-                    origin=each.origin,
-                    digest=each.digest,
-                    url=each.url,
-                    media_type=each.media_type,
-                    metadata=said.metadata,
-                ),
-                each.body,
+        stored = {
+            place: await documents.add(
+                connection, tenant, _new(collection.id, said, incoming[place]), incoming[place].body
             )
-            for each in incoming
-        ]
+            for place in _in_turn(incoming)
+        }
+        for each, _ in stored.values():
+            if said.replace and each.state is DocumentState.READY:
+                await documents.remove_older(connection, each)
+        return [stored[place] for place in range(len(incoming))]
+
+    return await written(master, tenant, store)
+
+
+def _in_turn(incoming: list[Incoming]) -> list[int]:
+    """The same order for whoever sends the same; of one name, the last one sent is the newest."""
+    places = range(len(incoming))
+    if len({each.name for each in incoming}) < len(incoming):
+        return list(places)
+    return sorted(places, key=lambda place: incoming[place].digest)
+
+
+def _new(collection: UUID, said: DocumentSettings, sent: Incoming) -> NewDocument:
+    return NewDocument(
+        collection=collection,
+        name=sent.name,
+        origin=sent.origin,
+        digest=sent.digest,
+        url=sent.url,
+        media_type=sent.media_type,
+        metadata=said.metadata,
+        replaces=said.replace,
+    )
 
 
 @router.get("", response_model=None, responses=success(DocumentList, 400, *_FAILURES))
@@ -88,12 +111,20 @@ async def list_documents(
     request: Request,
     collection: Annotated[str | None, Query(pattern=COLLECTION_NAME)] = None,
     state: DocumentState | None = None,
+    match: Annotated[
+        str | None,
+        Query(
+            pattern=r"^[^\x00]*$",
+            description="Its name, or at least 6 characters that its id begins with.",
+        ),
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
 ) -> dict[str, Any]:
     """Documents of yours, newest first."""
     master = running(request)
     key = await ring(request).tenant_of(request.headers, time.monotonic())
+    warn_of(sorted(request.query_params.keys() - _LISTED_BY), strict=True)
     last = _identity(after) if after is not None else None
     with outages.answered():
         async with as_tenant(master.engine, key.tenant) as connection:
@@ -104,6 +135,7 @@ async def list_documents(
                 key.tenant,
                 collection=collection,
                 state=state,
+                match=match,
                 limit=limit + 1,
                 after=last,
             )
@@ -138,9 +170,9 @@ async def delete_document(document_id: str, request: Request) -> dict[str, Any]:
     master = running(request)
     key = await ring(request).tenant_of(request.headers, time.monotonic())
     identity = _identity(document_id)
-    with outages.answered():
-        async with as_tenant(master.engine, key.tenant) as connection:
-            removed = await documents.remove(connection, key.tenant, identity)
+    removed = await written(
+        master, key.tenant, lambda connection: documents.remove(connection, key.tenant, identity)
+    )
     if not removed:
         raise errors.not_found("this document")
     return {"id": str(identity), "object": "document", "deleted": True}
@@ -154,9 +186,9 @@ async def retry_document(document_id: str, request: Request) -> dict[str, Any]:
     master = running(request)
     key = await ring(request).tenant_of(request.headers, time.monotonic())
     identity = _identity(document_id)
-    with outages.answered():
-        async with as_tenant(master.engine, key.tenant) as connection:
-            moved = await documents.retry(connection, key.tenant, identity)
+    moved = await written(
+        master, key.tenant, lambda connection: documents.retry(connection, key.tenant, identity)
+    )
     stored = await _find(master, key.tenant, identity)
     if not moved:
         message = f"only a document that failed can be retried; this one is {stored.state}"

@@ -7,9 +7,15 @@ import structlog
 
 from bus.protocol import BusError
 from master.api import errors
-from master.batches import is_outage
+from master.batches import is_busy, is_outage
 
 log = structlog.get_logger(__name__)
+
+
+def being_written() -> errors.ApiError:
+    """Somebody else's transaction holds what this one wants."""
+    message = "what this would change is being written by others just now; ask again soon"
+    return errors.service_unavailable(message)
 
 
 @contextlib.contextmanager
@@ -21,6 +27,9 @@ def answered() -> Iterator[None]:
         log.warning("api.outage", error=str(error))
         raise errors.service_unavailable("the message broker does not answer") from error
     except Exception as error:
+        if is_busy(error):
+            log.warning("api.busy", error=str(error))
+            raise being_written() from error
         if not is_outage(error):
             raise
         log.warning("api.outage", error=str(error))

@@ -7,7 +7,7 @@ import structlog
 
 from master.api import errors
 from master.retrieval.embedders.protocol import EmbeddingError
-from master.retrieval.search import EmbeddingModelMismatch, UnknownCollection
+from master.retrieval.search import EmbeddingModelMismatch, UnknownCollection, WithoutVectors
 from queue_schemas.messages import ErrorKind
 
 log = structlog.get_logger(__name__)
@@ -20,6 +20,9 @@ def answered(collection: str) -> Iterator[None]:
         yield
     except UnknownCollection:
         raise collection_not_found(collection) from None
+    except WithoutVectors:
+        message = f"the collection {collection!r} is sparse: it has words and no vectors"
+        raise errors.invalid_value(message, "strategy") from None
     except EmbeddingModelMismatch as mismatch:
         raise errors.ApiError(409, "embedding_model_mismatch", str(mismatch)) from None
     except EmbeddingError as error:

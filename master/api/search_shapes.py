@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from master.planning.question import DEFAULT_COLLECTION
+from master.planning.question import COLLECTION_NAME, DEFAULT_COLLECTION
 from master.retrieval.search import Hit, SearchResult
 
 _LONGEST_QUERY = 10_000
@@ -16,7 +16,7 @@ class SearchRequest(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
 
     query: str = Field(min_length=1, max_length=_LONGEST_QUERY)
-    collection: str = Field(default=DEFAULT_COLLECTION, pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    collection: str = Field(default=DEFAULT_COLLECTION, pattern=COLLECTION_NAME)
     strategy: Literal["dense", "sparse", "hybrid"] | None = Field(
         default=None, description="Which legs search; none: as the collection is set up."
     )

@@ -3,6 +3,7 @@
 from starlette.requests import Request
 
 from master.api.auth import KnownKeys
+from master.api.upload_room import UploadRoom
 from master.running import Running
 
 
@@ -16,3 +17,9 @@ def ring(request: Request) -> KnownKeys:
     """The key look-up of this master."""
     keys: KnownKeys = request.app.state.ring
     return keys
+
+
+def upload_room(request: Request) -> UploadRoom:
+    """The room for uploads in this master."""
+    room: UploadRoom = request.app.state.upload_room
+    return room

@@ -2,19 +2,22 @@
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from pydantic import JsonValue
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from db.corpus import Origin
 from master.api import errors
-from master.api.corpus_bodies import DocumentRequest, DocumentSettings, parsed
+from master.api.corpus_bodies import DocumentRequest, DocumentSettings, is_web, parsed
 from master.api.strict_json import JsonLimits, parse_object, read_json
+from master.retrieval.fetch import UrlNotAllowed
 from master.retrieval.parsing.formats import sniff
 from master.retrieval.parsing.parsed import ParseError
 from master.settings import MasterSettings
@@ -23,8 +26,10 @@ MOST_FILES: Final = 100
 _MOST_FIELDS: Final = 20
 _SECONDS: Final = 300.0
 _LONGEST_NAME: Final = 512
+_NAMELESS: Final = f"a document needs a name of 1 to {_LONGEST_NAME} characters"
 _FILES: Final = frozenset({"files", "files[]", "file"})
 _OBJECTS: Final = frozenset({"metadata", "chunking"})
+_BOOLEANS: Final = {"true": True, "false": False}
 _OBJECT_LIMITS: Final = JsonLimits(max_bytes=65_536)
 
 
@@ -41,9 +46,9 @@ class Incoming:
     @property
     def digest(self) -> bytes:
         """The same digest is the same document."""
-        return hashlib.sha256(
-            (self.url or "").encode() if self.body is None else self.body
-        ).digest()
+        # A text may be a URL too, and is another document than what the URL leads to.
+        hashed = f"url\0{self.url}".encode() if self.body is None else self.body
+        return hashlib.sha256(hashed).digest()
 
 
 async def read_documents(
@@ -62,22 +67,45 @@ async def read_documents(
 
 async def _from_json(body: DocumentRequest, settings: MasterSettings) -> Incoming:
     if body.url is not None:
-        return Incoming(body.name or body.url, Origin.URL, None, url=body.url)
-    content = (body.text or "").encode()
-    return await _looked_into(body.name or "text.txt", Origin.TEXT, content, settings, "text")
+        if not is_web(body.url):
+            message = "url must begin with http:// or https:// and name a host"
+            raise errors.invalid_value(message, "url", UrlNotAllowed.code)
+        name = _plain(body.name or body.url, "name")
+        return Incoming(name, Origin.URL, None, url=body.url)
+    content, name = (body.text or "").encode(), _plain(body.name or "text.txt", "name")
+    return await _looked_into(name, Origin.TEXT, content, settings, "text")
+
+
+class _Form(MultiPartParser):
+    """Refuses a form without its last boundary: the end may be missing, and a file with it."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        """The last boundary."""
+        self.ended = True
+
+    async def whole(self, pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+        """The pieces, as long as they are followed by an end."""
+        async for piece in pieces:
+            yield piece
+        if not self.ended:
+            raise MultiPartException("the form ends before its last boundary")
 
 
 async def _form(
     request: Request, settings: MasterSettings
 ) -> tuple[DocumentSettings, list[Incoming]]:
-    limit = settings.max_upload_bytes
-    parser = MultiPartParser(
+    _check_charset(request)
+    pieces = _bounded(request, settings.max_upload_bytes)
+    parser = _Form(
         request.headers,
-        _bounded(request, limit),
+        pieces,
         max_files=MOST_FILES,
         max_fields=_MOST_FIELDS,
         max_part_size=_OBJECT_LIMITS.max_bytes,
     )
+    parser.stream = parser.whole(pieces)
     try:
         async with asyncio.timeout(_SECONDS):
             form = await parser.parse()
@@ -90,6 +118,13 @@ async def _form(
         return parsed(DocumentSettings, fields), await _read(files, settings)
     finally:
         await form.close()
+
+
+def _check_charset(request: Request) -> None:
+    # The parser takes any codec of Python's: some make half characters, some raise what they like.
+    _, options = parse_options_header(request.headers["content-type"])
+    if options.get(b"charset", b"utf-8").lower() not in {b"utf-8", b"utf8"}:
+        raise errors.unsupported_media_type("the charset must be utf-8")
 
 
 async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes]:
@@ -128,6 +163,8 @@ def _sorted(form: FormData) -> tuple[dict[str, JsonValue], list[UploadFile]]:
 def _field(name: str, value: str) -> JsonValue:
     if "\0" in value:
         raise errors.invalid_value(f"{name} must not contain NUL characters", name)
+    if name == "replace":
+        return _BOOLEANS.get(value.strip().lower(), value)
     if name not in _OBJECTS:
         return value
     try:
@@ -170,10 +207,18 @@ def _too_large(settings: MasterSettings, where: str) -> errors.ApiError:
 
 
 def _name(filename: str, where: str) -> str:
-    """The last part of a path, as browsers and scripts may send one."""
-    last = filename.replace("\\", "/").rsplit("/", 1)[-1]
-    plain = "".join(c for c in last if c.isprintable()).strip()
-    if not plain or len(plain) > _LONGEST_NAME:
-        message = f"a file needs a name of 1 to {_LONGEST_NAME} characters"
-        raise errors.invalid_value(message, where)
+    """A relative path with slashes: only a label, so nothing of it may look like another place."""
+    path = re.sub(r"^[A-Za-z]:", "", _plain(filename, where)).replace("\\", "/")
+    parts = [part.strip() for part in path.split("/")]
+    plain = "/".join(part for part in parts if part not in {"", ".", ".."})
+    if not 1 <= len(plain) <= _LONGEST_NAME:
+        raise errors.invalid_value(_NAMELESS, where)
+    return plain
+
+
+def _plain(name: str, where: str) -> str:
+    """On one line, and as it looks: names stand above their text in prompts and lists."""
+    plain = "".join(c if c.isprintable() else " " if c.isspace() else "" for c in name).strip()
+    if not plain:
+        raise errors.invalid_value(_NAMELESS, where)
     return plain

@@ -6,13 +6,13 @@ from importlib import import_module
 from typing import Protocol
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
+from db.engine import create_engine
 from master.batch.embedded import EmbeddedIngest
 from master.retrieval.embedders.pool import Embedders
+from master.retrieval.ingest import pool_size
 from master.retrieval.parsing.parser_process import ParserProcess
 from master.retrieval.stages import Ingestion
-from master.settings import IngestSettings
+from master.settings import MasterSettings
 
 
 class Ingests(Protocol):
@@ -26,14 +26,21 @@ class Ingests(Protocol):
 
 
 @asynccontextmanager
-async def opened(
-    settings: IngestSettings, engine: AsyncEngine, embedders: Embedders
-) -> AsyncGenerator[Ingests]:
+async def opened(settings: MasterSettings, embedders: Embedders) -> AsyncGenerator[Ingests]:
     """What the settings say."""
     if settings.celery_broker_url is not None:
         # Not every master has Celery installed.
         celery: Ingests = import_module("master.batch.publishing").CeleryIngest(settings)
         yield celery
     else:
-        async with ParserProcess(size=settings.ingest_at_once) as parser:
-            yield EmbeddedIngest(Ingestion(engine, parser, embedders, settings))
+        # A pool of its own: what waits to be published must not keep chat waiting.
+        engine = create_engine(
+            settings.database_url.get_secret_value(),
+            pool_size=pool_size(settings.ingest_at_once),
+            name=f"millrace ingest {settings.replica}",
+        )
+        try:
+            async with ParserProcess(size=settings.ingest_at_once) as parser:
+                yield EmbeddedIngest(Ingestion(engine, parser, embedders, settings))
+        finally:
+            await engine.dispose()

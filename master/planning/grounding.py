@@ -12,6 +12,7 @@ from master.planning.context import find_context, select_passages, with_passages
 from master.planning.language import phrases_for
 from master.planning.plan import Plan, Retrieved, Source, Step
 from master.planning.question import Fleet, Question
+from master.planning.quoting import unmarked
 from queue_schemas.messages import Passage
 
 _SPARE_TOKENS = 64
@@ -71,7 +72,7 @@ class _Numbers:
         number = known.number if known else self._highest + len(self._sources) + 1
         kept = (known or source).model_copy(update={"number": number, "steps": steps})
         self._sources[source.chunk] = kept
-        return Passage(number=number, source=kept.label, text=kept.text)
+        return Passage(number=number, source=unmarked(kept.label), text=unmarked(kept.text))
 
     def sources(self) -> tuple[Source, ...]:
         return tuple(self._sources.values())

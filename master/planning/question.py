@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from queue_schemas.registry import Registry
 
 DEFAULT_COLLECTION = "default"
+COLLECTION_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
 
 class Retrieval(BaseModel):
@@ -15,7 +16,7 @@ class Retrieval(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    collection: str = Field(default=DEFAULT_COLLECTION, pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    collection: str = Field(default=DEFAULT_COLLECTION, pattern=COLLECTION_NAME)
     top: int = Field(default=3, ge=1, le=50, description="Sources that each step is given.")
     candidates: int = Field(default=10, ge=1, le=200, description="Of each leg.")
     filter: dict[str, JsonValue] | None = Field(

@@ -3,11 +3,11 @@
 import re
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import accumulate, groupby
-from typing import Final, Self
+from itertools import accumulate, count, groupby, takewhile
+from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -17,6 +17,11 @@ _CJK: Final = (
 # Scripts without spaces: each character is about a token of a model, so each is a word here.
 _WORD: Final = re.compile(rf"[{_CJK}]|[^\s{_CJK}]{{1,1000}}")
 _BETWEEN: Final = "\n\n"
+# Padding, of which a file may have megabytes between two words.
+_GAP: Final = re.compile(r"\s{1000,}")
+
+LONGEST_CHUNK: Final = 2000
+"""Words: more than any embedding model takes in well, and than a prompt has room for."""
 _SENTENCE_END: Final = re.compile(r"[.!?؟…]{1,9}[\"'”»)*_]{0,9}(?=\s)|[。\uff01\uff1f]+|\n\s*\n")
 
 
@@ -34,14 +39,22 @@ class Chunking(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Method = Method.WORDS
-    size: int = Field(512, ge=1, le=100_000)
+    size: int = Field(512, ge=1, le=LONGEST_CHUNK)
     overlap: int = Field(50, ge=0)
 
     @model_validator(mode="after")
-    def _overlap_below_size(self) -> Self:
-        if self.overlap >= self.size:
-            raise ValueError("overlap must be less than size")
+    def _overlap_at_most_half(self) -> Self:
+        if self.overlap * 2 > self.size:  # more would make many times the text out of a text
+            raise ValueError("overlap must be at most half of size")
         return self
+
+    @classmethod
+    def fitting(cls, stored: Mapping[str, Any], most_words: int = LONGEST_CHUNK) -> Self:
+        """As a collection has it, with chunks of at most so many words."""
+        asked, overlap = stored["size"], stored["overlap"]
+        size = min(asked, most_words, LONGEST_CHUNK)
+        overlap = min(overlap * size // asked, size // 2)
+        return cls(method=stored["method"], size=size, overlap=overlap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +68,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A chunk that is not searchable yet. Headings and page are those where it begins."""
+    """A chunk that is not searchable yet. Its headings are those above all of it."""
 
     position: int
     text: str
@@ -63,20 +76,19 @@ class Draft:
     page: int | None
 
 
-def cut(blocks: Iterable[Block], chunking: Chunking) -> list[Draft]:
-    """The chunks of a document, in order. Work for a thread when the document is large."""
-    kept = [block for block in blocks if block.text.strip()]
-    if chunking.method is Method.HEADINGS:
-        runs = [list(run) for _, run in groupby(kept, key=lambda block: block.heading_path)]
-    else:
-        runs = [kept] if kept else []
-    drafts: list[Draft] = []
-    for run in runs:
-        drafts += _cut_run(run, chunking, len(drafts))
-    return drafts
+def cut(blocks: Iterable[Block], chunking: Chunking) -> Iterator[Draft]:
+    """The chunks of a document, in order.
+
+    No chunk lies on two pages, or nobody could say on which one a sentence is.
+    """
+    by_heading = chunking.method is Method.HEADINGS
+    position = count()
+    kept = (block for block in blocks if block.text.strip())
+    for _, run in groupby(kept, key=lambda b: (b.page, b.heading_path if by_heading else ())):
+        yield from _cut_run(list(run), chunking, position)
 
 
-def _cut_run(blocks: list[Block], chunking: Chunking, position: int) -> Iterator[Draft]:
+def _cut_run(blocks: list[Block], chunking: Chunking, position: Iterator[int]) -> Iterator[Draft]:
     # A blank line, or a heading would read as the beginning of the sentence below it.
     text = _BETWEEN.join(block.text for block in blocks)
     begins = list(accumulate((len(block.text) + len(_BETWEEN) for block in blocks), initial=0))
@@ -85,10 +97,20 @@ def _cut_run(blocks: list[Block], chunking: Chunking, position: int) -> Iterator
         spans = _packed(_sentences(text, begins, words), chunking)
     else:
         spans = _windows(len(words.starts), chunking)
-    for number, (first, end) in enumerate(spans, position):
-        start = words.starts[first]
-        block = blocks[bisect_right(begins, start) - 1]
-        yield Draft(number, text[start : words.ends[end - 1]], block.heading_path, block.page)
+    for first, end in spans:
+        start, stop = words.starts[first], words.ends[end - 1]
+        inside = blocks[bisect_right(begins, start) - 1 : bisect_left(begins, stop)]
+        paths = [block.heading_path for block in inside]
+        piece = _GAP.sub(_BETWEEN, text[start:stop])
+        yield Draft(next(position), piece, _common(paths), inside[0].page)
+
+
+def _common(paths: list[tuple[str, ...]]) -> tuple[str, ...]:
+    """The headings that all of them begin with."""
+    # What all have in common, the least and the greatest have.
+    least, greatest = min(paths), max(paths)
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(least, greatest, strict=False))
+    return tuple(heading for heading, _ in same)
 
 
 class _Words:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from db.chunks import DimensionTooLarge
 from db.collections import DimensionMismatch
-from master.batches import is_outage
+from master.batches import is_busy, is_outage
 from master.retrieval.embedders.protocol import EmbeddingError
 from master.retrieval.fetch import FetchFailed, UrlNotAllowed
 from master.retrieval.parsing.parsed import ParseError
@@ -35,6 +35,9 @@ class Failure:
 
 
 _AWAY: Final = Failure("database_unavailable", "the database did not answer", 503, transient=True)
+_BUSY: Final = Failure(
+    "collection_busy", "others wrote into the same collection at this time", 503, transient=True
+)
 _NO_PARSER: Final = Failure(
     "parser_unavailable", "no process for reading documents starts now", 503, transient=True
 )
@@ -62,6 +65,8 @@ def _here(error: Exception) -> Failure:
     """What went wrong on our side."""
     if isinstance(error, ParserUnavailable):
         return _NO_PARSER
+    if is_busy(error):
+        return _BUSY
     return _AWAY if is_outage(error) else _BUG
 
 

@@ -29,8 +29,6 @@ log = structlog.get_logger(__name__)
 _RENEWALS: Final = 3
 """In the time of one lease."""
 _GRACE_SECONDS: Final = 1.0
-_POOL: Final = 2
-"""Connections of a process that ingests one document at a time: to work, and to renew."""
 
 
 class Outcome(StrEnum):
@@ -43,12 +41,18 @@ class Outcome(StrEnum):
     """Not due, or somebody else's, which may also be found out on the way."""
 
 
+def pool_size(at_once: int) -> int:
+    """Connections for so many documents: to work, to renew, and one more to make an index."""
+    return 2 * at_once + 1
+
+
 @asynccontextmanager
 async def ingestion(
     settings: IngestSettings, registry: Callable[[], Registry], name: str = "millrace ingest"
 ) -> AsyncGenerator[Ingestion]:
     """What a process needs that only ingests."""
-    engine = create_engine(settings.database_url.get_secret_value(), pool_size=_POOL, name=name)
+    url = settings.database_url.get_secret_value()
+    engine = create_engine(url, pool_size=pool_size(at_once=1), name=name)
     embedders = Embedders(registry)
     try:
         async with ParserProcess() as parser:
@@ -80,6 +84,8 @@ async def ingest(work: Ingestion, tenant: UUID, document: UUID) -> Outcome:
         await asyncio.shield(_give_back(attempt))
         raise
     except Exception as error:
+        if await _redone(attempt):
+            return Outcome.AGAIN
         failure = failure_of(error, attempt.collection.name)
         if failure.status == 500:
             log.error("ingest.crashed", document=str(document), exc_info=error)
@@ -138,6 +144,18 @@ async def _settle(attempt: Attempt, failure: Failure, cause: str = "") -> Outcom
     event = "ingest.again" if again else "ingest.failed"
     log.info(event, document=str(document.id), code=failure.code, cause=cause)
     return Outcome.AGAIN if again else Outcome.FAILED
+
+
+async def _redone(attempt: Attempt) -> bool:
+    """Give it back if the settings it was cut or embedded by were changed meanwhile."""
+    document = attempt.document
+    async with attempt.transaction() as connection:
+        if not await documents.outdated(connection, document.id):
+            return False
+        if not await documents.again(connection, document.id, document.attempt, 0.0, None):
+            return False
+    log.info("ingest.outdated", document=str(document.id), attempt=document.attempt)
+    return True
 
 
 async def _give_back(attempt: Attempt) -> None:

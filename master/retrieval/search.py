@@ -4,6 +4,7 @@ embed → candidates of each leg → fuse → rerank → top. Each stage is time
 embedding model is away goes on with words alone and says so.
 """
 
+import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,20 +20,27 @@ from db.chunks import Scope, StoredChunk
 from db.collections import Collection
 from db.corpus import Strategy
 from db.tenancy import as_tenant
+from master.retrieval.embedders.long_texts import embed_beginning, is_too_long
 from master.retrieval.embedders.pool import Embedders
-from master.retrieval.embedders.protocol import EmbeddingError, Vector
+from master.retrieval.embedders.protocol import Embedder, EmbeddingError, Vector
 from master.retrieval.fusion import Fused, fuse, rerank_score
 from master.retrieval.rerankers.protocol import Reranker, RerankError
 from queue_schemas.messages import ErrorKind
 
 log = structlog.get_logger(__name__)
 
+_EMBED_SECONDS = 15.0
+"""A model that has to be loaded first may take about as long."""
 DEGRADED_DENSE = "dense"
 DEGRADED_RERANK = "rerank"
 
 
 class UnknownCollection(LookupError):
     """The tenant has no collection of that name."""
+
+
+class WithoutVectors(ValueError):
+    """The collection is sparse, and only vectors were asked."""
 
 
 class EmbeddingModelMismatch(ValueError):
@@ -106,14 +114,16 @@ class Searcher:
     async def search(self, tenant: UUID, query: Query) -> SearchResult:
         """Find the best pieces.
 
-        Raises UnknownCollection, EmbeddingModelMismatch, EmbeddingError (where only vectors could
-        answer), or the database's errors.
+        Raises UnknownCollection, WithoutVectors, EmbeddingModelMismatch, EmbeddingError (where only
+        vectors could answer), or the database's errors.
         """
         times, degraded = _Times(), []
         with times.of("total"):
             with times.of("scope"):
                 collection = await self._collection(tenant, query.collection)
             strategy = query.strategy or collection.strategy
+            if strategy is Strategy.DENSE and collection.strategy is Strategy.SPARSE:
+                raise WithoutVectors(collection.name)
             vector: Vector | None = None
             if strategy is not Strategy.SPARSE:
                 with times.of("embed"):
@@ -146,10 +156,10 @@ class Searcher:
         try:
             embedder = self._embedders.get(collection.embedding_model)
             prefix = self._embedders.prefixes(collection.embedding_model).query_prefix
-            words = text.split()[: embedder.max_words]
-            [vector] = await embedder.embed([prefix + " ".join(words)])
+            vector = await _in_time(embedder, text, prefix)
         except EmbeddingError as error:
-            if strategy is Strategy.DENSE or error.kind is not ErrorKind.TRANSIENT:
+            passes = error.kind is ErrorKind.TRANSIENT or is_too_long(error)
+            if strategy is Strategy.DENSE or not passes:
                 raise
             log.warning("search.without_vectors", collection=collection.name, error=str(error))
             return None
@@ -185,6 +195,16 @@ class Searcher:
                 ]
         hits = [Hit(found[o.chunk], o, s) for o, s in zip(there, scores, strict=True)]
         return sorted(hits, key=lambda hit: -hit.rerank_score)
+
+
+async def _in_time(embedder: Embedder, text: str, prefix: str) -> Vector:
+    """Somebody waits for the answer: an engine that hangs is as good as away."""
+    try:
+        async with asyncio.timeout(_EMBED_SECONDS):
+            return await embed_beginning(embedder, text, prefix)
+    except TimeoutError as error:
+        message = f"it gave no vector within {_EMBED_SECONDS:g} s"
+        raise EmbeddingError(ErrorKind.TRANSIENT, "engine_slow", message) from error
 
 
 async def _candidates(

@@ -1,6 +1,5 @@
 """An attempt at a document: claimed, then parse, chunk, embed, store; each is timed and told."""
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -8,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Unpack
 from uuid import UUID
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import chunks, collections, documents, drafts
@@ -15,15 +15,17 @@ from db.collections import Collection
 from db.corpus import Origin, Strategy
 from db.documents import Fenced, Progress, StoredDocument
 from db.tenancy import as_tenant
-from master.retrieval.chunking import Chunking, cut
+from master.retrieval.chunking import LONGEST_CHUNK, Chunking
+from master.retrieval.embedders.long_texts import embed_all
 from master.retrieval.embedders.pool import Embedders
 from master.retrieval.embedders.protocol import Embedder, Vector
-from master.retrieval.embedders.vectors import checked
 from master.retrieval.fetch import FetchLimits, fetch
-from master.retrieval.parsing.parsed import Parsed, ParseError
+from master.retrieval.parsing.parsed import ParseError, Pieces
 from master.retrieval.parsing.parser_process import ParserProcess
 from master.settings import IngestSettings
 from queue_schemas.states import DocumentStage
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Ingestion:
     settings: IngestSettings
     loaded: dict[str, Embedder] = field(default_factory=dict)
     """Those whose `check` was awaited, so that they know how many words they take."""
+    indexed: set[int] = field(default_factory=set)
+    """Dimensions whose index was looked at."""
 
 
 @dataclass
@@ -96,7 +100,7 @@ async def run(attempt: Attempt) -> None:
     """
     embedder = await _embedder(attempt)
     if attempt.drafts == 0:
-        await _chunk(attempt, await _parse(attempt), embedder)
+        await _keep_drafts(attempt, await _parse(attempt, embedder))
     if embedder is not None:
         await _embed(attempt, embedder)
     await _store(attempt)
@@ -118,21 +122,25 @@ async def _embedder(attempt: Attempt) -> Embedder | None:
     return embedder
 
 
-async def _parse(attempt: Attempt) -> Parsed:
+async def _parse(attempt: Attempt, embedder: Embedder | None) -> Pieces:
+    """Read and cut the document; cutting is told as a stage of its own."""
+    # What is longer than the model reads would be cut off silently.
+    most = LONGEST_CHUNK if embedder is None else embedder.max_words
+    chunking = Chunking.fitting(attempt.collection.chunking, most)
     began = time.monotonic()
     document = attempt.document
     body, media_type = await _content(attempt)
-    parsed = await attempt.work.parser.parse(body, document.name, media_type)
+    pieces = await attempt.work.parser.parse(body, document.name, chunking, media_type)
     async with attempt.transaction() as connection:
         await attempt.tell(
             connection,
             stage=DocumentStage.CHUNK,
-            page_count=parsed.pages,
-            flags=dict(parsed.flags),
-            timings={DocumentStage.PARSE: _since(began)},
+            page_count=pieces.pages,
+            flags=dict(pieces.flags),
+            timings={DocumentStage.PARSE: max(0.0, round(_since(began) - pieces.cut_ms, 1))},
         )
     attempt.body = None  # it may be large
-    return parsed
+    return pieces
 
 
 async def _content(attempt: Attempt) -> tuple[bytes, str | None]:
@@ -152,10 +160,9 @@ async def _content(attempt: Attempt) -> tuple[bytes, str | None]:
     return fetched.body, fetched.media_type
 
 
-async def _chunk(attempt: Attempt, parsed: Parsed, embedder: Embedder | None) -> None:
+async def _keep_drafts(attempt: Attempt, pieces: Pieces) -> None:
     began = time.monotonic()
-    chunking = _fitting(Chunking.model_validate(attempt.collection.chunking), embedder)
-    made = await asyncio.to_thread(cut, parsed.blocks, chunking)
+    made = pieces.drafts
     if not made:
         raise ParseError("no_text", "there is no text in it")
     async with attempt.transaction() as connection:
@@ -165,18 +172,9 @@ async def _chunk(attempt: Attempt, parsed: Parsed, embedder: Embedder | None) ->
             stage=_after_chunk(attempt),
             chunk_count=len(made),
             embedded_count=0,
-            timings={DocumentStage.CHUNK: _since(began)},
+            timings={DocumentStage.CHUNK: round(_since(began) + pieces.cut_ms, 1)},
         )
     attempt.drafts, attempt.embedded = len(made), 0
-
-
-def _fitting(chunking: Chunking, embedder: Embedder | None) -> Chunking:
-    """What is longer than the model reads would be cut off silently."""
-    if embedder is None or chunking.size <= embedder.max_words:
-        return chunking
-    size = embedder.max_words
-    overlap = chunking.overlap * size // chunking.size
-    return Chunking(method=chunking.method, size=size, overlap=overlap)
 
 
 async def _embed(attempt: Attempt, embedder: Embedder) -> None:
@@ -190,7 +188,7 @@ async def _embed(attempt: Attempt, embedder: Embedder) -> None:
         if not batch:
             raise Fenced  # somebody forgot the drafts
         positions, texts = zip(*batch, strict=True)
-        vectors = checked(await embedder.embed([prefix + text for text in texts]), len(texts))
+        vectors = await embed_all(embedder, texts, prefix)
         await _fix_dimension(attempt, len(vectors[0]))
         attempt.embedded += len(batch)
         await _keep(attempt, dict(zip(positions, vectors, strict=True)), began)
@@ -211,12 +209,21 @@ async def _keep(attempt: Attempt, vectors: Mapping[int, Vector], began: float) -
 async def _fix_dimension(attempt: Attempt, dimension: int) -> None:
     """The first vectors of a collection fix its dimension. Raises DimensionMismatch."""
     if attempt.collection.dimension == dimension:
+        # Its index may have failed to be made; each process tries once.
+        if dimension not in attempt.work.indexed:
+            await _index(attempt.work, dimension)
         return
-    await chunks.ensure_index(attempt.work.engine, dimension)
+    await _index(attempt.work, dimension)
     async with attempt.transaction() as connection:
         attempt.collection = await collections.fix_dimension(
             connection, attempt.collection, dimension
         )
+
+
+async def _index(work: Ingestion, dimension: int) -> None:
+    work.indexed.add(dimension)
+    if not await chunks.ensure_index(work.engine, dimension):
+        log.warning("ingest.no_index", dimension=dimension)
 
 
 async def _store(attempt: Attempt) -> None:

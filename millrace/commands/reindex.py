@@ -23,27 +23,35 @@ def reindex(
         str | None,
         typer.Option("--embedding-model", metavar="NAME", help="Change to this model."),
     ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(metavar="HOW", help="Change to this way: dense, sparse or hybrid."),
+    ] = None,
     url: options.MasterUrl = options.DEFAULT_MASTER_URL,
     api_key: options.ApiKey = None,
 ) -> int:
     """Cut and embed a collection anew, and wait for it. The exit code is 1 when anything failed.
 
-    Needed when its embedding model was changed. What is stored of a document is found as before
-    until it is done, except by vectors of another model.
+    Needed when its embedding model was changed, or to have vectors where there were words only.
+    What is stored of a document is found as before until it is done, except by vectors of another
+    model.
 
     \b
     [bold]Examples[/bold]
       millrace reindex handbook
       millrace reindex handbook --embedding-model nomic-embed-text
+      millrace reindex handbook --strategy hybrid
     """
-    return asyncio.run(_reindex(url, api_key, name, embedding_model))
+    said = {"embedding_model": embedding_model, "strategy": strategy}
+    changes = {key: value for key, value in said.items() if value is not None}
+    return asyncio.run(_reindex(url, api_key, name, changes))
 
 
-async def _reindex(url: str, api_key: str | None, name: str, model: str | None) -> int:
+async def _reindex(url: str, api_key: str | None, name: str, changes: dict[str, str]) -> int:
     console = Console()
     async with options.master_client(url, api_key) as master:
-        if model:
-            await master.send("PATCH", f"/v1/collections/{name}", {"embedding_model": model})
+        if changes:
+            await master.send("PATCH", f"/v1/collections/{name}", changes)
         else:
             await master.send("POST", f"/v1/collections/{name}/reindex")
         with counting(console) as on_change:

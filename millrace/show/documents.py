@@ -9,13 +9,16 @@ from rich.text import Text
 
 from millrace.problems import one_line
 from millrace.show.numbers import NONE, count, plural, seconds
+from queue_schemas.states import DocumentStage
 
 Row = Mapping[str, Any]
 
 
 def failures_table(failures: Sequence[tuple[str, str, str]]) -> Table:
     """What cannot be searched, and why."""
-    table = _table(("Document", 2), ("Why", 3))
+    table = Table(box=SIMPLE_HEAD, expand=True, collapse_padding=True, pad_edge=False)
+    table.add_column("Document", overflow="fold", ratio=2)
+    table.add_column("Why", overflow="fold", ratio=3)
     table.add_column("Code", no_wrap=True)
     for name, code, message in failures:
         table.add_row(Text(one_line(name)), Text(one_line(message)), Text(code, "red"))
@@ -57,7 +60,8 @@ def collections_table(collections: Sequence[Row]) -> Table:
 
 def document_lines(document: Row) -> list[str]:
     """Everything about one document that a person may want to know."""
-    error, times = document["error"], document["timings_ms"]
+    error, took = document["error"], document["timings_ms"]
+    times = [f"{stage} {seconds(took[stage] / 1000)}" for stage in DocumentStage if stage in took]
     parts = {
         "id": document["id"],
         "collection": document["collection"],
@@ -66,7 +70,7 @@ def document_lines(document: Row) -> list[str]:
         "error": f"{error['code']}: {error['message']}" if error else None,
         "content": f"{document['media_type'] or NONE}, {plural(document['bytes'], 'byte')}",
         "chunks": count(document["progress"]["chunks"]),
-        "times": ", ".join(f"{stage} {seconds(ms / 1000)}" for stage, ms in times.items()),
+        "times": ", ".join(times),
         "odd": ", ".join(f"{flag} {number}" for flag, number in document["flags"].items()),
     }
     lines = [f"{label:<12}{one_line(value, 1000)}" for label, value in parts.items() if value]

@@ -20,10 +20,13 @@ def watching(console: Console, total: int, *, quiet: bool) -> Iterator[Callable[
         yield lambda _: None
     elif console.is_terminal:
         with _bar(console) as bar:
-            task = bar.add_task("", total=total)
-            yield lambda done: bar.update(
-                task, completed=_ended(done), description=_description(done)
-            )
+            task, held_up = bar.add_task("", total=total), _HeldUp(console)
+
+            def show(done: Ingested) -> None:
+                held_up(done)
+                bar.update(task, completed=_ended(done), description=_description(done))
+
+            yield show
     else:
         yield _Lines(console)
 
@@ -69,27 +72,47 @@ def _description(done: Ingested) -> str:
     return ", ".join(words)
 
 
+class _HeldUp:
+    """A line when documents begin to wait for something: once for each reason."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._said: set[str] = set()
+
+    def __call__(self, done: Ingested) -> None:
+        """Say what is new."""
+        for document in done.held_up:
+            code = document["error"]["code"]
+            if code not in self._said:
+                self._said.add(code)
+                line = _line(document["name"], "waiting", document)
+                _say(self._console, f"{line}; it is tried again")
+
+
 class _Lines:
     """A line when a document has ended."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._held_up = _HeldUp(console)
         self._said: set[str] = set()
         self._refused = 0
 
     def __call__(self, done: Ingested) -> None:
         """Say what is new."""
+        self._held_up(done)
         pending = set(done.pending)
         for key, document in done.documents.items():
             if key not in pending and key not in self._said:
                 self._said.add(key)
-                self._say(_line(document["name"], state_words(document), document))
+                _say(self._console, _line(document["name"], state_words(document), document))
         for name, code, message in done.refused[self._refused :]:
-            self._say(f"refused  {one_line(name)}: {message} ({code})")
+            _say(self._console, f"refused  {one_line(name)}: {message} ({code})")
         self._refused = len(done.refused)
 
-    def _say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _line(name: str, state: str, document: dict[str, object]) -> str:

@@ -53,8 +53,11 @@ def served_table(models: Sequence[Mapping[str, Any]]) -> RenderableType:
     real = [name for name in ids if not name.startswith(RESERVED_PREFIX)]
     table = _table("Name", "What it is")
     for name in strategies:
-        kind = name.removeprefix(RESERVED_PREFIX)
-        table.add_row(Text(name), Text(f"the strategy {kind}: --strategy {kind}", "dim"))
+        kind, _, collection = name.removeprefix(RESERVED_PREFIX).partition(":")
+        what = f"the strategy {kind}: --strategy {kind}"
+        if collection:
+            what = f"the documents of {collection}: --collection {collection}"
+        table.add_row(Text(name), Text(what, "dim"))
     for name in real:
         table.add_row(Text(name), Text(f"a model: --model {name}", "dim"))
     return table

@@ -31,6 +31,8 @@ class EmbeddingEngine(Engine):
         super().__init__(models=models)
         self.dimension = dimension
         self.vectors: list[Any] | None = None
+        self.longest: int | None = None
+        """Characters of a text that is not too long."""
         self.answer_with: Json | None = None
         """Given back as it is, whatever was asked."""
 
@@ -38,6 +40,8 @@ class EmbeddingEngine(Engine):
         reply = self.reply_to(call)
         if reply.status != 200:
             await self.respond(send, self.refusal(reply), reply.status, reply.headers)
+        elif self._is_too_long(call):
+            await self.respond(send, {"error": "the input exceeds the context length"}, 400)
         elif self.answer_with is not None:
             await self.respond(send, self.answer_with)
         elif call.path in {"/api/embed", "/v1/embeddings"} and self._unknown(call):
@@ -54,6 +58,10 @@ class EmbeddingEngine(Engine):
 
     def refusal(self, reply: Reply) -> Json:
         return {"error": reply.error}
+
+    def _is_too_long(self, call: Call) -> bool:
+        texts = call.body.get("input") or call.body.get("texts") or []
+        return self.longest is not None and any(len(text) > self.longest for text in texts)
 
     def _unknown(self, call: Call) -> bool:
         return call.body.get("model") not in self.models

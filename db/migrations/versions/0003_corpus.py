@@ -34,6 +34,7 @@ CREATE TABLE millrace.collections (
     chunk_count INTEGER DEFAULT '0' NOT NULL,
     word_count BIGINT DEFAULT '0' NOT NULL,
     average_length DOUBLE PRECISION DEFAULT '0' NOT NULL,
+    revision INTEGER DEFAULT '0' NOT NULL,
     created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     CONSTRAINT pk_collections PRIMARY KEY (id),
     CONSTRAINT uq_collections_tenant_id_name UNIQUE (tenant_id, name),
@@ -51,6 +52,8 @@ COMMENT ON COLUMN millrace.collections.language IS 'For its words.';
 COMMENT ON COLUMN millrace.collections.word_count IS 'Sum of its chunks'' lengths.';
 COMMENT ON COLUMN millrace.collections.average_length IS
     'That the stored weights were computed with; follows the real one now and then.';
+COMMENT ON COLUMN millrace.collections.revision IS
+    'Grows with every change that has its documents done again.';
 
 CREATE TABLE millrace.documents (
     id UUID NOT NULL,
@@ -62,10 +65,12 @@ CREATE TABLE millrace.documents (
     media_type TEXT,
     digest BYTEA NOT NULL,
     metadata JSONB DEFAULT '{}'::jsonb NOT NULL,
+    replaces BOOLEAN DEFAULT false NOT NULL,
     state TEXT DEFAULT 'waiting' NOT NULL,
     stage TEXT,
     attempt INTEGER DEFAULT '0' NOT NULL,
     tries INTEGER DEFAULT '0' NOT NULL,
+    revision INTEGER DEFAULT '0' NOT NULL,
     lease_until TIMESTAMP WITH TIME ZONE,
     available_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     error JSONB,
@@ -94,11 +99,14 @@ CREATE TABLE millrace.documents (
         REFERENCES millrace.collections (id) ON DELETE CASCADE
 );
 COMMENT ON COLUMN millrace.documents.digest IS 'SHA-256 of the content, or of the URL.';
+COMMENT ON COLUMN millrace.documents.replaces IS 'When it is ready, older ones of its name go.';
 COMMENT ON COLUMN millrace.documents.attempt IS
     'Only ever grows: who holds an old one can write nothing.';
 COMMENT ON COLUMN millrace.documents.tries IS 'Attempts since somebody asked for it.';
+COMMENT ON COLUMN millrace.documents.revision IS 'Of its collection, when it was claimed.';
 CREATE INDEX ix_documents_lease_until ON millrace.documents (lease_until)
     WHERE state = 'running';
+CREATE INDEX ix_documents_name ON millrace.documents USING hash (name);
 CREATE INDEX ix_documents_due ON millrace.documents (available_at) WHERE state = 'waiting';
 CREATE INDEX ix_documents_tenant_id_created_at ON millrace.documents (tenant_id, created_at, id);
 
@@ -141,7 +149,8 @@ CREATE TABLE millrace.chunks (
     embedding vector,
     embedded_by TEXT,
     CONSTRAINT pk_chunks PRIMARY KEY (id),
-    CONSTRAINT uq_chunks_document_id_position UNIQUE (document_id, position),
+    CONSTRAINT uq_chunks_document_id_position UNIQUE (document_id, position)
+        DEFERRABLE INITIALLY DEFERRED,
     CONSTRAINT ck_chunks_embedding CHECK (embedding IS NULL OR vector_norm(embedding) > 0),
     CONSTRAINT ck_chunks_embedded_by CHECK ((embedding IS NULL) = (embedded_by IS NULL)),
     CONSTRAINT fk_chunks_tenant_id FOREIGN KEY(tenant_id) REFERENCES millrace.tenants (id),
@@ -163,7 +172,7 @@ CREATE TABLE millrace.chunk_terms (
     document_id UUID NOT NULL,
     length INTEGER NOT NULL,
     terms TSVECTOR NOT NULL,
-    keys INTEGER[] NOT NULL,
+    keys TSVECTOR NOT NULL,
     weights sparsevec(1000000000) NOT NULL,
     CONSTRAINT pk_chunk_terms PRIMARY KEY (chunk_id),
     CONSTRAINT fk_chunk_terms_chunk_id FOREIGN KEY(chunk_id)
@@ -221,10 +230,14 @@ RETURN (
 """
 
 # The owner runs it, so the tenant is asked for here and not by a policy: under a policy the index
-# is not used, because `&&` is not leakproof.
+# is not used, because `@@` is not leakproof.
 #
-# The rarest words come first. Chunks that have none of them cannot score more than `rest`, so the
-# best ones are known for certain when the last of them scores as much.
+# A chunk scores no more than the bounds of the words that it has, so it must have one of the `sets`
+# of words whose bounds together pass a bar. The index alone finds those that do; only they are
+# read. The bar is first so high that few pass it, and then as high as the last of the best ones
+# scores: nothing else can be better. In large collections it stays where it was, as soon as there
+# are enough, and the result may miss some. How many pass is guessed as if words were independent. Sets are of the rarest words;
+# a chunk is taken to have all the others, and the last set is to have any of those.
 _SPARSE_HITS = """
 CREATE FUNCTION millrace.sparse_hits(
     of_collection uuid, query text, of_documents uuid[], most integer)
@@ -237,16 +250,23 @@ AS $$
 DECLARE
     of_tenant CONSTANT uuid := nullif(current_setting('millrace.tenant', true), '');
     most_weight CONSTANT double precision := 2.2;
-    budget integer := 3000;
+    most_words CONSTANT integer := 7;
+    most_read double precision := 8000;
+    to_read double precision := 1000;
     config regconfig;
     total integer;
     wanted integer[];
-    counts integer[];
-    idfs double precision[];
+    parts double precision[];
+    bounds double precision[];
     asked sparsevec;
-    looked integer := 0;
-    looked_before integer;
-    rest double precision;
+    others double precision;
+    sets text[];
+    set_bounds double precision[];
+    set_parts double precision[];
+    set_leasts double precision[];
+    lowest double precision;
+    bar double precision;
+    condition tsquery;
     ids bigint[];
     scores double precision[];
 BEGIN
@@ -255,11 +275,12 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    SELECT array_agg(w.key ORDER BY w.n, w.key), array_agg(w.n ORDER BY w.n, w.key),
-           array_agg(w.idf ORDER BY w.n, w.key),
+    SELECT array_agg(w.key ORDER BY w.n, w.key),
+           array_agg(w.n / total::float8 ORDER BY w.n, w.key),
+           array_agg(most_weight * w.idf ORDER BY w.n, w.key),
            ('{{' || string_agg(w.index || ':' || w.idf::real, ',') FILTER (WHERE w.first)
                || '}}/1000000000')::sparsevec
-      INTO wanted, counts, idfs, asked
+      INTO wanted, parts, bounds, asked
       FROM (SELECT i.*, row_number() OVER (PARTITION BY i.index ORDER BY i.n) = 1 AS first
               FROM (SELECT t.chunk_count AS n, term_key(of_collection, t.lexeme) AS key,
                            term_index(t.lexeme) AS index,
@@ -268,29 +289,49 @@ BEGIN
                       FROM unnest(to_tsvector(config, left(query, 20000))) q
                       JOIN terms t ON t.collection_id = of_collection AND t.tenant_id = of_tenant
                                   AND t.lexeme = q.lexeme) i) w;
-    WHILE looked < coalesce(cardinality(wanted), 0) LOOP
-        looked_before := looked;
-        IF looked = 0 OR scores[most] IS NULL THEN
-            SELECT count(*) FILTER (WHERE s.sum <= budget) INTO looked
-              FROM (SELECT sum(n) OVER (ORDER BY i) FROM unnest(counts) WITH ORDINALITY u(n, i)) s;
-        ELSE
-            SELECT count(*) FILTER (WHERE s.sum >= scores[most]) INTO looked
-              FROM (SELECT most_weight * sum(idf) OVER (ORDER BY i DESC)
-                      FROM unnest(idfs) WITH ORDINALITY u(idf, i)) s(sum);
-        END IF;
-        looked := greatest(looked, looked_before + 1);
-        budget := budget * 8;
+    IF wanted IS NULL THEN
+        RETURN;
+    END IF;
+    IF total > most_read THEN
+        most_read := to_read;
+    END IF;
+    SELECT coalesce(sum(b), 0) INTO others FROM unnest(bounds[most_words + 1:]) b;
+    SELECT array_agg(s.words), array_agg(s.bound), array_agg(s.part), array_agg(s.least),
+           min(s.bound)
+      INTO sets, set_bounds, set_parts, set_leasts, lowest
+      FROM (SELECT coalesce(string_agg(w.key::text, '&') FILTER (WHERE w.has),
+                            array_to_string(wanted[most_words + 1:], '|')) AS words,
+                   others + coalesce(sum(w.bound) FILTER (WHERE w.has), 0) AS bound,
+                   exp(sum(ln(CASE WHEN w.has THEN w.part ELSE 1 - w.part + 1e-9 END))) AS part,
+                   CASE WHEN count(*) FILTER (WHERE w.has) > 1
+                        THEN min(w.bound) FILTER (WHERE w.has) ELSE 'infinity' END AS least
+              FROM (SELECT n, k AS key, parts[i] AS part, bounds[i] AS bound,
+                           n >> (i::integer - 1) & 1 = 1 AS has
+                      FROM generate_series(CASE WHEN others > 0 THEN 0 ELSE 1 END,
+                                           (1 << least(cardinality(wanted), most_words)) - 1) n
+                     CROSS JOIN unnest(wanted[:most_words]) WITH ORDINALITY u(k, i)) w
+             GROUP BY w.n) s;
+    LOOP
+        SELECT coalesce(min(s.bound) FILTER (WHERE s.count <= to_read), max(s.bound)) INTO bar
+          FROM (SELECT u.bound, total * sum(u.part) OVER (ORDER BY u.bound DESC) AS count
+                  FROM unnest(set_bounds, set_parts) u(bound, part)) s;
+        -- Scores are single precision.
+        bar := greatest(bar, scores[most] * (1 - 1e-6));
+        SELECT string_agg('(' || u.words || ')', '|')::tsquery INTO condition
+          FROM unnest(sets, set_bounds, set_leasts) u(words, bound, least)
+         WHERE u.bound >= bar AND u.bound - u.least < bar;
         SELECT array_agg(b.id ORDER BY b.score DESC, b.id),
                array_agg(b.score ORDER BY b.score DESC, b.id)
           INTO ids, scores
           FROM (SELECT t.chunk_id AS id, -(t.weights <#> asked) AS score
                   FROM chunk_terms t
-                 WHERE t.keys && wanted[:looked]
+                 WHERE t.keys @@ condition
                    AND t.collection_id = of_collection AND t.tenant_id = of_tenant
                    AND (of_documents IS NULL OR t.document_id = ANY (of_documents))
                  ORDER BY 2 DESC, 1 LIMIT most) b;
-        SELECT most_weight * coalesce(sum(idf), 0) INTO rest FROM unnest(idfs[looked + 1:]) idf;
-        EXIT WHEN scores[most] > rest;
+        EXIT WHEN bar <= greatest(lowest, scores[most] * (1 - 1e-6));
+        EXIT WHEN to_read >= most_read AND scores[most] IS NOT NULL;
+        to_read := to_read * 8;
     END LOOP;
     RETURN QUERY SELECT h.id, h.score FROM unnest(ids, scores) h(id, score) WHERE h.score > 0;
 END

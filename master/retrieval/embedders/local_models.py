@@ -95,8 +95,8 @@ def _library() -> Any:
     try:
         return import_module("sentence_transformers")
     except ModuleNotFoundError as error:
-        message = f"{error.name} is not installed here; install it with: "
-        raise failure(MISCONFIGURED, message + "pip install 'millrace[embedder]'") from error
+        message = f"{error.name} is not installed here; in Millrace's checkout: "
+        raise failure(MISCONFIGURED, message + "pip install '.[embedder]'") from error
 
 
 def _unusable(model: LocalModel, error: Exception) -> Exception:

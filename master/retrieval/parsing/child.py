@@ -1,18 +1,22 @@
 """The process that parses: `python -m master.retrieval.parsing.child`, started by ParserProcess.
 
-It reads documents from stdin and writes blocks to what was its stdout, until stdin ends.
+It reads documents from stdin and writes chunks to what was its stdout, until stdin ends.
 """
 
 import logging
 import os
 import sys
+import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from master.retrieval.chunking import Chunking, cut
 from master.retrieval.parsing import frames
 from master.retrieval.parsing.parse import parse
 from master.retrieval.parsing.parsed import ParseError
+from master.retrieval.parsing.portions import portions
 
 if sys.platform != "win32":
     import resource
@@ -34,7 +38,8 @@ def main() -> None:
             return
         frames.write(answers, {"taken": True})  # whatever happens now, the document did it
         _limit_cpu(cpu_seconds)
-        _answer(answers, asked, frames.read_body(stdin, length))
+        for header, part in _frames(asked, frames.read_body(stdin, length)):
+            frames.write(answers, header, part)
 
 
 def _own_stdout() -> BinaryIO:
@@ -44,20 +49,29 @@ def _own_stdout() -> BinaryIO:
     return os.fdopen(kept, "wb")
 
 
-def _answer(answers: BinaryIO, asked: frames.Header, body: bytes) -> None:
-    media_type = asked["media_type"]
+def _frames(asked: frames.Header, body: bytes) -> Iterator[frames.Frame]:
+    """The answer; whatever goes wrong is its last frame."""
     try:
-        parsed = parse(body, str(asked["name"]), str(media_type) if media_type else None)
-        header, blocks = frames.of_parsed(parsed)
+        yield from _pieces(asked, body)
     except ParseError as error:
-        header, blocks = frames.of_error(error), b""
+        yield frames.of_error(error)
     except MemoryError:
         said = "the document needs more memory than it may have"
-        header, blocks = frames.of_error(ParseError("parse_limit", said)), b""
+        yield frames.of_error(ParseError("parse_limit", said))
     except Exception as error:  # a bug of ours costs this document, and says so
         said = f"the parser failed: {type(error).__name__}: {error}"[:500]
-        header, blocks = frames.of_error(ParseError("parse_failed", said)), b""
-    frames.write(answers, header, blocks)
+        yield frames.of_error(ParseError("parse_failed", said))
+
+
+def _pieces(asked: frames.Header, body: bytes) -> Iterator[frames.Frame]:
+    media_type = asked["media_type"]
+    chunking = Chunking.model_validate(asked["chunking"])
+    parsed = parse(body, str(asked["name"]), str(media_type) if media_type else None)
+    began = time.monotonic()
+    for portion in portions(cut(parsed.blocks, chunking)):
+        yield frames.of_drafts(portion)
+    cut_ms = (time.monotonic() - began) * 1000
+    yield frames.of_end(parsed.pages, parsed.flags, parsed.title, cut_ms)
 
 
 def _limit_memory(allowed: int) -> None:

@@ -5,19 +5,23 @@ JSON, and nothing that can make objects: the child has read hostile documents.
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import BinaryIO, Final
 
 from pydantic import TypeAdapter
 
-from master.retrieval.chunking import Block
-from master.retrieval.parsing.parsed import Parsed, ParseError
+from master.retrieval.chunking import Draft
+from master.retrieval.parsing.parsed import ParseError, Pieces
 
 PREFIX: Final = struct.Struct(">IQ")
 """Length of the header, length of the body."""
 
-_BLOCKS: Final = TypeAdapter(tuple[Block, ...])
-_PARSED: Final = TypeAdapter(Parsed)
+LONGEST: Final = 32_000_000
+"""Bytes of an answer's frame: the longest chunk fits. Most are of a portion, see portions.py."""
+
+_DRAFTS: Final = TypeAdapter(list[Draft])
+_PIECES: Final = TypeAdapter(Pieces)
+_MORE: Final = "more"
 Header = Mapping[str, object]
 Frame = tuple[Header, bytes]
 
@@ -55,19 +59,29 @@ def write(stream: BinaryIO, header: Header, body: bytes = b"") -> None:
     stream.flush()
 
 
-def of_parsed(parsed: Parsed) -> Frame:
-    """A result as a frame."""
-    header = {"pages": parsed.pages, "flags": parsed.flags, "title": parsed.title}
-    return header, _BLOCKS.dump_json(parsed.blocks)
+def of_drafts(drafts: list[Draft]) -> Frame:
+    """Some chunks as a frame; others follow, or the end."""
+    return {_MORE: True}, _DRAFTS.dump_json(drafts)
 
 
-def of_error(error: ParseError) -> Header:
-    """A refusal as a frame without a body."""
-    return {"code": error.code, "message": error.message}
+def of_end(pages: int | None, flags: Mapping[str, int], title: str | None, ms: float) -> Frame:
+    """The frame after the last chunk: what is true of all of it."""
+    return {"pages": pages, "flags": dict(flags), "title": title, "cut_ms": ms}, b""
 
 
-def parsed_of(header: Header, body: bytes) -> Parsed:
+def of_error(error: ParseError) -> Frame:
+    """A refusal, which ends an answer as well."""
+    return {"code": error.code, "message": error.message}, b""
+
+
+def drafts_of(frame: Frame) -> list[Draft] | None:
+    """The chunks in a frame, or None for an end. Raises ValueError."""
+    header, body = frame
+    return _DRAFTS.validate_json(body) if header.get(_MORE) else None
+
+
+def pieces_of(end: Header, drafts: Sequence[Draft]) -> Pieces:
     """A result as it was; raises ParseError as it was, ValueError for anything else."""
-    if "code" in header:
-        raise ParseError(str(header["code"]), str(header["message"]))
-    return _PARSED.validate_python({**header, "blocks": _BLOCKS.validate_json(body)})
+    if "code" in end:
+        raise ParseError(str(end["code"]), str(end["message"]))
+    return _PIECES.validate_python({**end, "drafts": tuple(drafts)})

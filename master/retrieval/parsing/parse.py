@@ -11,6 +11,8 @@ from master.retrieval.parsing.formats import Format, sniff
 from master.retrieval.parsing.parsed import Parsed, ParseError
 
 MOST_CHARACTERS: Final = 100_000_000
+_LONGEST_HEADING: Final = 1000
+"""Characters, as every chunk below it repeats it; whole, it is a block too."""
 
 PARSERS: Final[Mapping[Format, Callable[[bytes, str | None], Parsed]]] = {
     Format.PDF: pdf.parse,
@@ -38,7 +40,7 @@ def parse(body: bytes, name: str, media_type: str | None = None) -> Parsed:
 def _cleaned(found: Parsed) -> Parsed:
     """Headings and titles are cleaned without counting: their text is in blocks too."""
     paths = {
-        path: tuple(plain.clean(heading)[0] for heading in path)
+        path: tuple(plain.clean(heading)[0][:_LONGEST_HEADING] for heading in path)
         for path in {block.heading_path for block in found.blocks}
     }
     counts = Counter(found.flags)
@@ -49,6 +51,6 @@ def _cleaned(found: Parsed) -> Parsed:
         counts["hidden_text_characters"] += hidden
         if text.strip():
             blocks.append(Block(text, paths[block.heading_path], block.page))
-    title = plain.clean(found.title)[0].strip() if found.title else ""
+    title = plain.clean(found.title)[0].strip()[:_LONGEST_HEADING] if found.title else ""
     flags = {name: count for name, count in counts.items() if count}
     return replace(found, blocks=tuple(blocks), title=title or None, flags=flags)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from master.retrieval.chunking import Block
+from master.retrieval.chunking import Block, Draft
 
 STATUSES: Final[Mapping[str, int]] = {"bad_media_type": 415, "too_large": 413}
 """HTTP status of a code; the others are 422."""
@@ -18,6 +18,17 @@ class Parsed:
     pages: int | None = None
     flags: Mapping[str, int] = field(default_factory=dict)
     title: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """A document as chunks, with what `Parsed` says of it. `cut_ms` is what cutting took."""
+
+    drafts: tuple[Draft, ...]
+    pages: int | None = None
+    flags: Mapping[str, int] = field(default_factory=dict)
+    title: str | None = None
+    cut_ms: float = 0.0
 
 
 class ParseError(Exception):

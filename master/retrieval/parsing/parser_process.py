@@ -9,16 +9,20 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from dataclasses import dataclass
 from typing import Final, Self
 
+from master.retrieval.chunking import Chunking, Draft
 from master.retrieval.parsing import frames
-from master.retrieval.parsing.parsed import Parsed, ParseError
+from master.retrieval.parsing.parsed import ParseError, Pieces
+from master.retrieval.parsing.portions import Tally
 
 _CHILD: Final = "master.retrieval.parsing.child"
 _START_SECONDS: Final = 60
 _END_SECONDS: Final = 5
 _STARTS: Final = 3
-_LONGEST_ANSWER: Final = 1_000_000_000
 # Not the whole environment: it holds the passwords of this process.
 _PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "LD_LIBRARY_PATH")
+
+_Answer = tuple[frames.Header, list[Draft]]
+"""How it ended, and the chunks before that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +51,15 @@ class ParserProcess:
         self._busy: set[_Child] = set()
         self._closed = False
 
-    async def parse(self, body: bytes, name: str, media_type: str | None = None) -> Parsed:
-        """Parse in a child; raises ParseError, with parse_limit when the child had to be killed."""
+    async def parse(
+        self, body: bytes, name: str, chunking: Chunking, media_type: str | None = None
+    ) -> Pieces:
+        """Parse and cut in a child; raises ParseError: parse_limit when it had to be killed."""
+        cutting = chunking.model_dump(mode="json")
         async with self._turns:
-            asked = {"name": name, "media_type": media_type}
-            header, answer = await self._answer(asked, body)
-        return await asyncio.to_thread(frames.parsed_of, header, answer)
+            asked = {"name": name, "media_type": media_type, "chunking": cutting}
+            end, drafts = await self._answer(asked, body)
+        return frames.pieces_of(end, drafts)
 
     async def aclose(self) -> None:
         """Kill the children, also those at work: their callers get ParserUnavailable."""
@@ -68,7 +75,7 @@ class ParserProcess:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _answer(self, asked: frames.Header, body: bytes) -> frames.Frame:
+    async def _answer(self, asked: frames.Header, body: bytes) -> _Answer:
         for _ in range(_STARTS):
             child = await self._ready_child()
             with contextlib.suppress(_NotTaken):
@@ -80,7 +87,7 @@ class ParserProcess:
             raise ParserUnavailable("the pool is closed")
         return self._idle.pop() if self._idle else await _start(self._limits)
 
-    async def _from(self, child: "_Child", asked: frames.Header, body: bytes) -> frames.Frame:
+    async def _from(self, child: "_Child", asked: frames.Header, body: bytes) -> _Answer:
         """One document by one child, which is kept only if it answered."""
         self._busy.add(child)
         try:
@@ -111,7 +118,7 @@ class _Child:
         self._stdin, self._stdout = process.stdin, process.stdout
         self.parsed = 0
 
-    async def ask(self, asked: frames.Header, body: bytes, limits: Limits) -> frames.Frame:
+    async def ask(self, asked: frames.Header, body: bytes, limits: Limits) -> _Answer:
         """Send a document and wait for what it is; raises ParseError parse_limit, _NotTaken."""
         try:
             async with asyncio.timeout(_START_SECONDS):
@@ -120,7 +127,7 @@ class _Child:
             raise _NotTaken from error
         try:
             async with asyncio.timeout(limits.wall_seconds):
-                answer = await self._read()
+                answer = await self._read_answer()
         except TimeoutError as error:
             said = f"not read within {limits.wall_seconds} seconds"
             raise ParseError("parse_limit", said) from error
@@ -144,11 +151,19 @@ class _Child:
             await self._stdin.drain()
         await self._read()
 
+    async def _read_answer(self) -> _Answer:
+        """Frame by frame, so that other tasks have their turn in between."""
+        tally, drafts = Tally(), list[Draft]()
+        while (more := frames.drafts_of(frame := await self._read())) is not None:
+            tally.add(more)  # who sends on has read a hostile document
+            drafts += more
+        return frame[0], drafts
+
     async def _read(self) -> frames.Frame:
         head_length, body_length = frames.PREFIX.unpack(
             await self._stdout.readexactly(frames.PREFIX.size)
         )
-        if head_length + body_length > _LONGEST_ANSWER:
+        if head_length + body_length > frames.LONGEST:
             raise EOFError
         header = frames.header_of(await self._stdout.readexactly(head_length))
         return header, await self._stdout.readexactly(body_length)

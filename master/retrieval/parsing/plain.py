@@ -22,17 +22,22 @@ _TAG: Final = re.compile("[\U000e0000-\U000e007f]")
 _ANY: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029\ud800-\udfff\U000e0000-\U000e007f]"
 )
+_BEYOND_ASCII: Final = re.compile(rb"[\x80-\xff]+")
 _PARAGRAPHS: Final = re.compile(r"\n[^\S\n]*\n\s*")
 _NEWLINES: Final = re.compile("\r\n?|\f|\x85|\u2028|\u2029")
 
 
 def decode(body: bytes, media_type: str | None = None) -> tuple[str, int]:
-    """The text, and how many bytes could not be read (each is now U+FFFD)."""
+    """The text, and how many bytes could not be read (each is now U+FFFD).
+
+    What says nothing of its encoding is UTF-8, or what old Windows programs write.
+    """
     for bom, encoding in _BOMS:
         if body.startswith(bom):
             text = body.decode(encoding, errors="replace")
             return text, text.count("\ufffd")
-    text = body.decode(_charset(media_type), errors="replace")
+    charset = _charset(media_type) or ("utf-8" if _is_utf8(body) else _guessed(body))
+    text = body.decode(charset, errors="replace")
     wrong = text.count("\ufffd")
     return text, wrong - body.count("\ufffd".encode()) if wrong else 0
 
@@ -58,13 +63,36 @@ def parse(body: bytes, media_type: str | None = None) -> Parsed:
     return Parsed(tuple(blocks), flags={"cleaned_characters": wrong})
 
 
-def _charset(media_type: str | None) -> str:
+def _guessed(body: bytes) -> str:
+    """Windows-1252 where no run beyond ASCII is UTF-8, and all of them are letters of it."""
+    beyond = _BEYOND_ASCII.findall(body)
+    is_windows = not any(map(_is_utf8, beyond)) and _are_letters(beyond)
+    return "cp1252" if is_windows else "utf-8"
+
+
+def _is_utf8(run: bytes) -> bool:
+    try:
+        run.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _are_letters(runs: list[bytes]) -> bool:
+    try:
+        text = b"".join(runs).decode("cp1252")
+    except UnicodeDecodeError:
+        return False
+    return text.isprintable()
+
+
+def _charset(media_type: str | None) -> str | None:
     named = _CHARSET.search(media_type or "")
     if named is None:
-        return "utf-8"
+        return None
     try:
         found = codecs.lookup(named[1])
     except LookupError:
-        return "utf-8"
+        return None
     is_text = getattr(found, "_is_text_encoding", True)  # base64 and rot13 are "encodings" too
-    return found.name if is_text else "utf-8"
+    return found.name if is_text else None

@@ -6,6 +6,7 @@ The setting is its URL, with or without `/v1/rerank`; a model's name may stand b
 import math
 from collections.abc import Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from pydantic import JsonValue
 
@@ -23,7 +24,7 @@ class RemoteReranker:
     """One engine and one of its models."""
 
     def __init__(self, url: str, model: str | None, key: str | None) -> None:
-        self.model = model or url
+        self.model = model or urlsplit(url).hostname or url
         self._asked_model = model
         try:
             self._engine = Engine(url, key, _SECONDS)

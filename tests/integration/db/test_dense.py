@@ -188,6 +188,32 @@ async def test_a_broken_index_is_made_again(engine: AsyncEngine) -> None:
         assert await connection.scalar(text(_VALID)) is True
 
 
+async def test_who_finds_another_making_the_index_goes_on_without(engine: AsyncEngine) -> None:
+    async with engine.begin() as other:
+        await other.execute(text("SELECT pg_advisory_xact_lock(hashtext('millrace.hnsw'))"))
+        assert await chunks.ensure_index(engine, 5, patience_seconds=0.2) is False
+    assert await chunks.ensure_index(engine, 5) is True
+
+
+async def test_who_cannot_finish_the_index_goes_on_and_the_next_one_makes_it_anew(
+    engine: AsyncEngine,
+) -> None:
+    async with engine.begin() as forgotten:
+        await forgotten.execute(text("LOCK TABLE millrace.chunks IN ROW EXCLUSIVE MODE"))
+        assert await chunks.ensure_index(engine, 5, patience_seconds=0.2) is False
+    assert await chunks.ensure_index(engine, 5) is True
+    async with engine.begin() as connection:
+        assert await connection.scalar(text(_VALID)) is True
+
+
+async def test_making_an_index_leaves_no_lock_and_no_setting_behind(engine: AsyncEngine) -> None:
+    await chunks.ensure_index(engine, 5)
+    query = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+    async with engine.begin() as connection:
+        assert await connection.scalar(query) == 0
+        assert await connection.scalar(text("SHOW lock_timeout")) == "0"
+
+
 async def test_too_many_dimensions_are_refused(engine: AsyncEngine) -> None:
     with pytest.raises(chunks.DimensionTooLarge, match="2001"):
         await chunks.ensure_index(engine, 2001)

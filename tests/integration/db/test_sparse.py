@@ -68,6 +68,9 @@ async def test_scores_are_those_of_the_formula_and_nothing_better_is_missed(
         "1500 1000 1001 1002",
         "1003 1003 1003",
         "1900 2100 2500 1010 1020 1000 nowhere",
+        "1900 2100 2500 1010 1020 1000 1001 1002 1003 1004 1005 1006",
+        "2997 2998 2999 2990 2991 2992 2993 1000 1001",
+        "1000 1001 1002 1003 1004 1005 1006 1007 1008 1009 1010 1011",
     ]
     for query in queries:
         expected = sorted(bm25(texts, query, collection.average_length), reverse=True)
@@ -75,6 +78,25 @@ async def test_scores_are_those_of_the_formula_and_nothing_better_is_missed(
             best = [score for score in expected[:limit] if score > 0]
             hits = await found(engine, collection, query, limit)
             assert [score for _, score in hits] == pytest.approx(best, abs=1e-4), query
+
+
+async def test_of_very_many_chunks_enough_are_read_and_scored_right(
+    engine: AsyncEngine, tenant: UUID
+) -> None:
+    """More than are read for one search have these words, so that the best may be missed."""
+    numbers = random.Random(2)
+    words = WORDS[:6]
+    texts = [" ".join(numbers.choices(words, k=6)) for _ in range(12_000)]
+    collection = await collection_of(engine, tenant)
+    await published(engine, collection, "all", texts)
+    collection = await fresh(engine, collection)
+    query = " ".join(words)
+    scores = bm25(texts, query, collection.average_length)
+    by_text = dict(zip(texts, scores, strict=True))
+    hits = await found(engine, collection, query, 100)
+    assert len(hits) == 100
+    assert [score for _, score in hits] == pytest.approx([by_text[t] for t, _ in hits], abs=1e-4)
+    assert min(score for _, score in hits) > sorted(scores)[len(scores) // 2]
 
 
 async def test_weights_follow_the_average_length(engine: AsyncEngine, tenant: UUID) -> None:

@@ -1,5 +1,7 @@
 """A tenant sees and writes its own rows only, whatever the statement."""
 
+import secrets
+
 import asyncpg
 import pytest
 from sqlalchemy import text
@@ -8,7 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import chunks, documents, drafts, migrate
 from db.corpus import metadata
+from db.engine import create_engine
 from db.tenancy import APP_ROLE, as_tenant
+from millrace import reach
+from millrace.problems import Problem
 from tests.integration.db.corpus_acts import (
     Cut,
     add,
@@ -205,3 +210,35 @@ async def test_a_tenant_with_few_chunks_among_many_finds_all_its_own(engine: Asy
             assert {hit.chunk for hit in hits} == own
         assert {hit.chunk for hit in await chunks.sparse(connection, whole, "words", 50)} == own
     assert len(own) == 30
+
+
+async def test_a_second_user_is_refused_until_it_is_a_member_of_the_first(
+    owned_engine: AsyncEngine, postgres_url: str
+) -> None:
+    await migrate.check_user(owned_engine)
+    owner, second = owned_engine.url.username, f"second_{secrets.token_hex(4)}"
+    admin = await asyncpg.connect(postgres_url)
+    await admin.execute(f"CREATE ROLE {second} LOGIN PASSWORD 'only for tests'")
+    url = owned_engine.url.set(username=second, password="only for tests")
+    engine = create_engine(url.render_as_string(hide_password=False), pool_size=1)
+    try:
+        with pytest.raises(migrate.Stranger, match=f'GRANT "{owner}" TO "{second}"'):
+            await migrate.check_user(engine)
+        with pytest.raises(Problem, match=f'shows nothing of it to {second}; run: GRANT "{owner}"'):
+            async with reach.migrated(url.render_as_string(hide_password=False), name="test"):
+                pass
+        await admin.execute(f'GRANT "{owner}" TO "{second}"')
+        await migrate.check_user(engine)
+        await fill(engine, "acme")
+        async with engine.begin() as connection:
+            assert await count(connection, "documents") == 2
+    finally:
+        await engine.dispose()
+        await admin.execute(f"DROP ROLE {second}")
+        await admin.close()
+
+
+async def test_in_an_empty_database_nobody_is_a_stranger(database_url: str) -> None:
+    engine = create_engine(database_url, pool_size=1)
+    await migrate.check_user(engine)
+    await engine.dispose()

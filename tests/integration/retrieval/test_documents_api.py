@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from master.api.upload_room import UploadRoom
 from millrace.chaos.stack import until
 from millrace.one_machine import make_key
 from tests.integration.master.mill import Mill, a_script, installation
@@ -140,7 +141,8 @@ async def test_too_much_at_once_is_refused(mill: Mill) -> None:
         ({"language": "klingon"}, "language"),
         ({"language": "'; DROP TABLE"}, "language"),
         ({"chunking": '{"size": 0}'}, "chunking.size"),
-        ({"chunking": '{"size": 5, "overlap": 5}'}, "chunking.overlap"),
+        ({"chunking": '{"size": 5, "overlap": 3}'}, "chunking.overlap"),
+        ({"chunking": '{"size": 2001}'}, "chunking.size"),
         ({"chunking": '{"method": "dice"}'}, "chunking.method"),
         ({"colour": "blue"}, "colour"),
     ],
@@ -303,3 +305,130 @@ async def test_a_client_that_leaves_in_the_middle_of_a_file_leaves_nothing(mill:
             await mill.http.post("/v1/documents", content=endless(), headers=headers)
     assert (await send(mill, ("b.txt", b"text"))).status_code == 202
     assert await mill.count("documents") == 1
+
+
+async def test_a_document_replaces_those_of_its_name_if_it_is_to(mill: Mill) -> None:
+    first = (await send(mill, ("a.txt", b"one"))).json()["data"][0]
+    await ended(mill, first["id"])
+    kept = (await send(mill, ("a.txt", b"two"), replace="false")).json()["data"][0]
+    assert (first["replace"], kept["replace"]) == (False, False)
+    await ended(mill, kept["id"])
+    assert await mill.count("documents") == 2
+    newer = (await send(mill, ("a.txt", b"three"), replace="true")).json()["data"][0]
+    assert newer["replace"]
+    assert (await ended(mill, newer["id"]))["state"] == "ready"
+    assert await mill.count("documents") == 1
+    body = {"text": "four", "name": "a.txt", "replace": True} | SPARSE
+    last = (await mill.http.post("/v1/documents", json=body)).json()["data"][0]
+    await ended(mill, last["id"])
+    (left,) = (await mill.http.get("/v1/documents")).json()["data"]
+    assert left["id"] == last["id"]
+    again = (await send(mill, ("a.txt", b"four"), replace="true")).json()["data"][0]
+    assert (again["id"], again["duplicate"], again["state"]) == (last["id"], True, "ready")
+    assert await mill.count("documents") == 1
+
+
+async def test_of_two_of_one_name_in_one_form_the_last_one_stays(mill: Mill) -> None:
+    answer = await send(mill, ("a.txt", b"one"), ("a.txt", b"two"), replace="true")
+    await ended(mill, answer.json()["data"][1]["id"])
+
+    async def alone() -> bool:
+        return await mill.count("documents") == 1
+
+    await until(alone, 10)
+    (left,) = (await mill.http.get("/v1/documents")).json()["data"]
+    assert left["bytes"] == 3
+    assert left["id"] == answer.json()["data"][1]["id"]
+
+
+@pytest.mark.parametrize("said", ["maybe", "", "1"], ids=["a word", "nothing", "a number"])
+async def test_replace_is_true_or_false(mill: Mill, said: str) -> None:
+    answer = await send(mill, ("a.txt", b"one"), replace=said)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "replace")
+    assert await mill.count("documents") == 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("decisions/0001.md", "decisions/0001.md"),
+        (r"decisions\0001.md", "decisions/0001.md"),
+        ("/etc/../../a.md", "etc/a.md"),
+        ("C:/notes/a.md", "notes/a.md"),
+        ("./ .. /a.md", "a.md"),
+    ],
+    ids=["relative", "backslash", "climbing", "drive", "spaces"],
+)
+async def test_a_path_is_only_a_name(mill: Mill, sent: str, kept: str) -> None:
+    answer = await send(mill, (sent, b"one"))
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["data"][0]["name"] == kept
+
+
+async def test_documents_are_listed_by_name_or_beginning_of_id(mill: Mill) -> None:
+    sent = (await send(mill, ("a.txt", b"one"), ("b.txt", b"two"))).json()["data"]
+
+    async def found(match: str) -> list[str]:
+        answer = await mill.http.get("/v1/documents", params={"match": match})
+        assert answer.status_code == 200, answer.text
+        return [each["name"] for each in answer.json()["data"]]
+
+    assert await found("b.txt") == ["b.txt"]
+    assert await found(sent[0]["id"][:13]) == ["a.txt"]
+    assert await found("c.txt") == []
+    assert await found("") == []
+    refused = await mill.http.get("/v1/documents", params={"match": "a\0"})
+    assert refused.status_code == 400
+
+
+async def test_uploads_that_are_under_way_hold_no_connection(mill: Mill) -> None:
+    begun: list[int] = []
+    end = asyncio.Event()
+
+    async def slowly(number: int) -> httpx2.Response:
+        async def body() -> AsyncGenerator[bytes]:
+            yield b'--x\r\nContent-Disposition: form-data; name="strategy"\r\n\r\nsparse\r\n'
+            begun.append(number)
+            await end.wait()
+            yield (
+                b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n\r\n'
+                b"text %d\r\n--x--\r\n" % number
+            )
+
+        headers = {"content-type": "multipart/form-data; boundary=x"}
+        return await mill.http.post("/v1/documents", content=body(), headers=headers)
+
+    sending = [asyncio.create_task(slowly(number)) for number in range(20)]
+
+    async def all_begun() -> bool:
+        return len(begun) == 20
+
+    await until(all_begun, 30)
+    assert (await mill.http.get("/v1/documents")).status_code == 200
+    assert (await mill.http.get("/v1/collections")).status_code == 200
+    end.set()
+    assert {answer.status_code for answer in await asyncio.gather(*sending)} == {202}
+    assert await mill.count("documents") == 20
+
+
+async def test_an_upload_that_finds_no_room_for_long_is_told_to_come_again(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def in_vain(room: UploadRoom, count: int) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(UploadRoom, "_take", in_vain)
+    answer = await send(mill, ("a.txt", b"text"))
+    assert code(answer) == (503, "service_unavailable")
+    assert int(answer.headers["retry-after"]) >= 1
+    assert await mill.count("documents") == 0
+
+
+async def test_a_text_that_is_a_url_is_another_document_than_what_is_there(mill: Mill) -> None:
+    url = f"{mill.url}/health"
+    sent = [
+        (await mill.http.post("/v1/documents", json={field: url} | SPARSE)).json()["data"][0]
+        for field in ("text", "url")
+    ]
+    assert sent[0]["id"] != sent[1]["id"]
+    assert [each["duplicate"] for each in sent] == [False, False]

@@ -21,8 +21,8 @@ from master.retrieval.evaluation.reading import read_set
 from master.retrieval.evaluation.sets import Passage, Question, RetrievalSet
 from master.retrieval.fusion import DENSE_WEIGHT
 from master.retrieval.search import Query
-from millrace.commands.eval import MINILM
 from millrace.evaluation import Wanted, evaluate
+from millrace.one_machine import MINILM
 from queue_schemas.registry import Model, Registry
 from tests.integration.cli.command_line import millrace
 

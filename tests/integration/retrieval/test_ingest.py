@@ -305,3 +305,58 @@ async def test_who_finds_its_lease_taken_stops_at_once(
         assert await running is Outcome.NOT_OURS
         now = await here.now(document)
         assert (now.state, now.attempt) == (DocumentState.WAITING, 1)
+
+
+async def test_a_text_of_more_tokens_than_the_model_takes_is_one_chunk_all_the_same(
+    here: Bench,
+) -> None:
+    here.model.longest = 60
+    codes = " ".join(f"PN-{number:04}/B" for number in range(20))
+    document = await here.add(codes + " the end", chunking=SMALL | {"size": 20})
+    assert await here.ingest(document) is Outcome.READY
+    assert await here.texts(document) == [codes, "the end"]
+    rows = await here.rows("SELECT extensions.vector_norm(embedding) FROM millrace.chunks")
+    assert [row[0] for row in rows] == [pytest.approx(1), pytest.approx(1)]
+
+
+async def test_a_collection_with_chunks_that_are_not_allowed_any_more_is_cut_within_bounds(
+    here: Bench,
+) -> None:
+    old = {"method": "words", "size": 100_000, "overlap": 99_999}
+    words = {"strategy": WORDS, "embedding_model": None, "chunking": old}
+    document = await here.add("weir " * 9_000, **words)
+    assert await here.ingest(document) is Outcome.READY
+    assert [len(text.split()) for text in await here.texts(document)] == [2000] * 8
+
+
+async def test_a_document_of_too_many_chunks_fails_and_says_what_helps(here: Bench) -> None:
+    one_word = {"method": "words", "size": 1, "overlap": 0}
+    words = {"strategy": WORDS, "embedding_model": None, "chunking": one_word}
+    document = await here.add("a " * 60_000, **words)
+    assert await here.ingest(document) is Outcome.FAILED
+    error = (await here.now(document)).error
+    assert error is not None
+    assert (error["code"], error["status"]) == ("too_many_chunks", 422)
+    assert "larger chunks" in error["message"]
+    assert await here.rows("SELECT 1 FROM millrace.drafts") == []
+
+
+async def test_settings_that_change_after_the_claim_have_the_document_done_again(
+    here: Bench,
+) -> None:
+    await here.ingest(await here.add("something else", chunking=SMALL))
+    larger = {"method": "words", "size": 20, "overlap": 0}
+    async with as_tenant(here.engine, here.tenant) as changing:
+        await collections.change(changing, here.tenant, "default", chunking=larger)
+        document = await here.add(TEXT)
+        ingesting = asyncio.create_task(here.ingest(document))
+
+        async def about_to_store() -> bool:
+            return (await here.now(document)).stage is DocumentStage.STORE
+
+        await until(about_to_store, 20)
+    assert await ingesting is Outcome.AGAIN
+    now = await here.now(document)
+    assert (now.state, now.tries, now.error) == (DocumentState.WAITING, 0, None)
+    assert await here.ingest(document) is Outcome.READY
+    assert [len(text.split()) for text in await here.texts(document)] == [20, 20]

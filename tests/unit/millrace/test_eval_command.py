@@ -20,13 +20,13 @@ def test_the_registry_decides_before_what_is_installed() -> None:
 def test_without_one_in_the_registry_it_depends_on_what_is_installed(
     monkeypatch: pytest.MonkeyPatch, installed: bool, chosen: Model | None
 ) -> None:
-    monkeypatch.setattr(command, "_installed", lambda: installed)
+    monkeypatch.setattr(command.local_models, "is_installed", lambda name: installed)
     assert command._chosen(Registry(models=(CHAT,)), None) is chosen
 
 
 def test_without_packaged_weights_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "folder_of", lambda name: name)
-    assert not command._installed()
+    monkeypatch.setattr(command.local_models, "folder_of", lambda name: name)
+    assert command._chosen(Registry(models=(CHAT,)), None) is None
 
 
 def test_the_known_model_may_be_named_without_a_registry_entry() -> None:

@@ -26,7 +26,7 @@ EXPLAINED = {
     "the bus": (BusUnavailable("cannot reach RabbitMQ"), "cannot reach RabbitMQ"),
     "a missing extra": (
         ModuleNotFoundError("no", name="sqlalchemy.ext"),
-        "sqlalchemy is not installed here. Install it with: pip install 'millrace[master]'",
+        "sqlalchemy is not installed here. Install it with: pip install '.[master]'",
     ),
     "a missing file": (
         FileNotFoundError(errno.ENOENT, "No such file or directory", "a.txt"),

@@ -1,7 +1,7 @@
 """What a document is told of a failure, and when it is tried again."""
 
 import pytest
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from db.chunks import DimensionTooLarge
 from db.collections import DimensionMismatch
@@ -10,6 +10,14 @@ from master.retrieval.failures import failure_of, pause_seconds
 from master.retrieval.fetch import FetchFailed, UrlNotAllowed
 from master.retrieval.parsing.parsed import ParseError
 from queue_schemas.messages import ErrorKind
+
+
+def refused(sqlstate: str) -> DBAPIError:
+    """What Postgres answers with that code."""
+    cause = Exception("no")
+    cause.sqlstate = sqlstate  # type: ignore[attr-defined] # as asyncpg's errors have it
+    return DBAPIError("SELECT 1", None, cause)
+
 
 AWAY = EmbeddingError(ErrorKind.TRANSIENT, "engine_unreachable", "http://10.0.0.7 is away")
 BROKEN = EmbeddingError(ErrorKind.PERMANENT, "engine_unauthorized", "key sk-123 is wrong")
@@ -24,6 +32,8 @@ CASES: list[tuple[Exception, str, int, bool]] = [
     (DimensionMismatch("8, not 16"), "embedding_model_mismatch", 409, False),
     (DimensionTooLarge("4096 dimensions"), "dimension_too_large", 422, False),
     (OperationalError("SELECT 1", None, OSError()), "database_unavailable", 503, True),
+    (refused("55P03"), "collection_busy", 503, True),
+    (refused("40P01"), "collection_busy", 503, True),
     (KeyError("secret"), "internal_error", 500, False),
 ]
 

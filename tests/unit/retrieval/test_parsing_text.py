@@ -3,6 +3,7 @@ import pytest
 from master.retrieval.chunking import Block
 from master.retrieval.parsing.parse import parse
 from master.retrieval.parsing.parsed import ParseError
+from master.retrieval.parsing.plain import decode
 
 
 def texts(body: bytes | str, name: str) -> list[str]:
@@ -40,8 +41,9 @@ def test_a_byte_order_mark_decides(encoding: str) -> None:
     ("charset", "said"),
     [
         pytest.param("iso-8859-1", "Grüße", id="known"),
-        pytest.param("nonsense", "Gr\ufffd\ufffde", id="unknown"),
-        pytest.param("rot13", "Gr\ufffd\ufffde", id="no encoding of text"),
+        pytest.param("ascii", "Gr\ufffd\ufffde", id="wrong"),
+        pytest.param("nonsense", "Grüße", id="unknown"),
+        pytest.param("rot13", "Grüße", id="no encoding of text"),
     ],
 )
 def test_a_charset_is_used_if_it_is_one(charset: str, said: str) -> None:
@@ -182,3 +184,16 @@ def test_blanks_are_an_empty_document(name: str) -> None:
 def test_fifty_megabytes_in_one_line_are_one_block() -> None:
     body = b"word " * 10_000_000
     assert len(parse(body, "a.txt").blocks[0].text) == len(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "said", "wrong"),
+    [
+        pytest.param("Straße: 5 €".encode("cp1252"), "Straße: 5 €", 0, id="old Windows"),
+        pytest.param("Straße".encode() + b" B\xfcro", "Straße B\ufffdro", 1, id="mixed"),
+        pytest.param(b"\x81\x8d\x8f", "\ufffd\ufffd\ufffd", 3, id="no letters"),
+        pytest.param("Straße".encode(), "Straße", 0, id="UTF-8"),
+    ],
+)
+def test_what_old_windows_programs_write_is_read(body: bytes, said: str, wrong: int) -> None:
+    assert decode(body) == (said, wrong)
