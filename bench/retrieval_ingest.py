@@ -18,7 +18,7 @@ from bench.retrieval_filling import filling
 from bench.retrieval_search import EMBEDDING, MODELS
 from bench.samples import Findings, Row, ratios
 from bench.site import Millrace
-from db import chunks, collections, documents, drafts
+from db import chunks, claims, collections, documents, drafts
 from db.collections import Collection, NewCollection
 from db.corpus import Origin, Strategy
 from db.documents import NewDocument
@@ -147,7 +147,7 @@ async def _publish(
     cut = [Draft(position, text, (), None) for position, text in enumerate(texts)]
     async with as_tenant(engine, collection.tenant) as connection:
         added, _ = await documents.add(connection, collection.tenant, new, b"")
-        claimed = await documents.claim(connection, collection.tenant, added.id, _LEASE_SECONDS)
+        claimed = await claims.claim(connection, collection.tenant, added.id, _LEASE_SECONDS)
         assert claimed is not None
         await drafts.replace(connection, added.id, claimed.attempt, cut)
         if collection.dimension is not None:

@@ -15,7 +15,7 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import documents, terms
+from db import claims, documents, terms
 from db.collections import Collection, DimensionMismatch
 from db.corpus import chunks as chunk_table
 from db.corpus import drafts as draft_table
@@ -103,15 +103,15 @@ async def publish(
     are others than when the document was claimed.
     """
     older = await documents.hold_older(connection, document)
-    collection = (await documents.hold(connection, document, attempt)).collection_id
+    collection = (await claims.hold(connection, document, attempt)).collection_id
     own = chunk_table.c.document_id == document
     last = await connection.scalar(select(func.max(chunk_table.c.id)).where(own))
     values = {"collection": collection, "document": document, "embedded_by": embedded_by}
     # Before the collection is held: with vectors it is by far the longest part.
     count = (await connection.execute(_STORE, values)).rowcount
     await terms.lock(connection, collection)
-    if await documents.outdated(connection, document):
-        raise documents.Outdated(f"document {document} was cut or embedded by other settings")
+    if await claims.outdated(connection, document):
+        raise claims.Outdated(f"document {document} was cut or embedded by other settings")
     await documents.take_out(connection, older)
     await terms.unindex(connection, document)
     if last is not None:

@@ -1,22 +1,18 @@
-"""Documents: stored content on its way to chunks. Every move is a conditional update.
+"""Documents: what was sent to be ingested, and what became of it; `db.claims` is its way there.
 
-Who runs a document holds a number, its attempt. Each claim makes a higher one, so whoever lost
-its lease can write nothing any more. Only the database's clock counts. Except for `waiting`, all
-functions want a connection of `tenancy.as_tenant`.
+All functions want a connection of `tenancy.as_tenant`.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypedDict, Unpack
+from typing import Any
 from uuid import UUID, uuid4
 
-from pydantic_core import to_json
 from sqlalchemy import (
     ColumnElement,
     Select,
-    cast,
     func,
     or_,
     select,
@@ -24,7 +20,7 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -40,14 +36,6 @@ _ID_BEGINS = re.compile("[0-9a-f]{6,32}")
 
 def _from(target: DocumentState) -> str:
     return sql_list(sources(DOCUMENT_MOVES, target))
-
-
-class Fenced(RuntimeError):
-    """The attempt is over: the document was claimed again, ended, reindexed or deleted."""
-
-
-class Outdated(RuntimeError):
-    """The collection's settings were changed since the document was claimed."""
 
 
 @dataclass(frozen=True)
@@ -101,17 +89,6 @@ class StoredDocument:
     ready_at: datetime | None
 
 
-class Progress(TypedDict, total=False):
-    """What an attempt tells. `timings` (ms by stage) and `flags` are added to those there."""
-
-    stage: DocumentStage
-    page_count: int | None
-    chunk_count: int
-    embedded_count: int
-    timings: Mapping[str, float]
-    flags: Mapping[str, int]
-
-
 _COLUMNS = (
     documents.c.id,
     documents.c.tenant_id.label("tenant"),
@@ -143,7 +120,8 @@ _COLUMNS = (
 )
 
 
-def _select() -> Select[Any]:
+def whole() -> Select[Any]:
+    """A query for whole documents, as `one` reads them."""
     return select(*_COLUMNS).join(collections, collections.c.id == documents.c.collection_id)
 
 
@@ -153,7 +131,8 @@ def _document(row: Any) -> StoredDocument:
     return StoredDocument(**{**row._asdict(), **enums})
 
 
-async def _one(connection: AsyncConnection, query: Select[Any]) -> StoredDocument | None:
+async def one(connection: AsyncConnection, query: Select[Any]) -> StoredDocument | None:
+    """The document that a query of `whole` finds."""
     row = (await connection.execute(query)).one_or_none()
     return None if row is None else _document(row)
 
@@ -193,12 +172,12 @@ async def add(
     if created and body is not None:
         content = {"document_id": row["id"], "tenant_id": tenant, "body": body}
         await connection.execute(insert(document_bodies).values(content))
-    same = _select().where(
+    same = whole().where(
         documents.c.collection_id == new.collection, documents.c.digest == new.digest
     )
     if not created and new.replaces:
         await _send_again(connection, new)
-    document = await _one(connection, same)
+    document = await one(connection, same)
     if document is None:  # replaced or deleted since the insert met it
         return await add(connection, tenant, new, body)
     if document.state is DocumentState.FAILED and await _retry_as(connection, new, document):
@@ -246,23 +225,10 @@ async def _send_again(connection: AsyncConnection, new: NewDocument) -> None:
     await connection.execute(_SEND_AGAIN, values)
 
 
-async def keep_body(
-    connection: AsyncConnection, document: UUID, attempt: int, body: bytes, media_type: str | None
-) -> None:
-    """Store what was fetched. Raises Fenced."""
-    held = await hold(connection, document, attempt)
-    content = {"document_id": document, "tenant_id": held.tenant, "body": body}
-    stored = insert(document_bodies).values(content)
-    same = [document_bodies.c.document_id]
-    await connection.execute(stored.on_conflict_do_update(index_elements=same, set_={"body": body}))
-    told = {"byte_count": len(body), "media_type": media_type or held.media_type}
-    await connection.execute(update(documents).filter_by(id=document).values(told))
-
-
 async def find(connection: AsyncConnection, tenant: UUID, document: UUID) -> StoredDocument | None:
     """The document, None if the tenant has none of that id."""
-    query = _select().where(documents.c.tenant_id == tenant, documents.c.id == document)
-    return await _one(connection, query)
+    query = whole().where(documents.c.tenant_id == tenant, documents.c.id == document)
+    return await one(connection, query)
 
 
 async def page(
@@ -279,7 +245,7 @@ async def page(
 
     `match`: those of that name, or whose id begins so.
     """
-    query = _select().where(documents.c.tenant_id == tenant)
+    query = whole().where(documents.c.tenant_id == tenant)
     if collection is not None:
         query = query.where(collections.c.name == collection)
     if state is not None:
@@ -373,143 +339,3 @@ async def retry(connection: AsyncConnection, tenant: UUID, document: UUID) -> bo
     """Somebody asks again for a document that failed; False if it did not fail."""
     values = {"document": document, "tenant": tenant}
     return (await connection.execute(_RETRY, values)).rowcount == 1
-
-
-_DUE = "(state = 'waiting' AND available_at <= now() OR state = 'running' AND lease_until < now())"
-_WAITING = text(f"""
-    SELECT tenant_id, id FROM millrace.documents WHERE {_DUE}
-     ORDER BY available_at LIMIT :limit
-""")
-
-
-async def waiting(connection: AsyncConnection, limit: int) -> list[tuple[UUID, UUID]]:
-    """(tenant, document) pairs that are due, oldest first. Wants the owner's connection."""
-    rows = await connection.execute(_WAITING, {"limit": limit})
-    return [(tenant, document) for tenant, document in rows]
-
-
-_CLAIMABLE = f"""
-    id = :document AND tenant_id = :tenant
-    AND state IN ({_from(DocumentState.RUNNING)}) AND {_DUE}
-"""
-_REVISION = "(SELECT c.revision FROM millrace.collections c WHERE c.id = collection_id)"
-# Drafts of an earlier attempt are of no use if the settings have changed since.
-_CLAIM = text(f"""
-    WITH outdated AS (
-        DELETE FROM millrace.drafts WHERE document_id = (
-            SELECT id FROM millrace.documents WHERE {_CLAIMABLE} AND revision <> {_REVISION})
-    )
-    UPDATE millrace.documents
-       SET state = 'running', stage = NULL, attempt = attempt + 1, tries = tries + 1,
-           lease_until = now() + make_interval(secs => :lease), updated_at = now(),
-           revision = {_REVISION}
-     WHERE {_CLAIMABLE}
-""")
-
-
-async def claim(
-    connection: AsyncConnection, tenant: UUID, document: UUID, lease_seconds: float
-) -> StoredDocument | None:
-    """Begin an attempt; None if it is not due, somebody has it, or there is no such document."""
-    values = {"document": document, "tenant": tenant, "lease": lease_seconds}
-    if (await connection.execute(_CLAIM, values)).rowcount == 0:
-        return None
-    return await find(connection, tenant, document)
-
-
-_OUTDATED = text(f"""
-    SELECT revision <> {_REVISION} FROM millrace.documents WHERE id = :document
-""")
-
-
-async def outdated(connection: AsyncConnection, document: UUID) -> bool:
-    """Whether its collection's settings were changed since it was claimed."""
-    return bool(await connection.scalar(_OUTDATED, {"document": document}))
-
-
-async def renew(
-    connection: AsyncConnection,
-    document: UUID,
-    attempt: int,
-    lease_seconds: float,
-    **progress: Unpack[Progress],
-) -> bool:
-    """Keep the lease and tell the progress; False if the attempt is over."""
-    values: dict[str, Any] = {**progress, "updated_at": func.now()}
-    values["lease_until"] = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds)
-    for name in {"timings", "flags"} & progress.keys():
-        values[name] = documents.c[name].op("||")(cast(values[name], JSONB))
-    query = (
-        update(documents)
-        .filter_by(id=document, attempt=attempt, state=DocumentState.RUNNING)
-        .values(values)
-    )
-    return (await connection.execute(query)).rowcount == 1
-
-
-_RUNNING = "id = :document AND attempt = :attempt AND state = 'running'"
-_AGAIN = text(f"""
-    UPDATE millrace.documents
-       SET state = 'waiting', stage = NULL, lease_until = NULL, error = CAST(:error AS jsonb),
-           tries = tries - CASE WHEN CAST(:error AS jsonb) IS NULL THEN 1 ELSE 0 END,
-           available_at = now() + make_interval(secs => :delay), updated_at = now()
-     WHERE {_RUNNING}
-""")
-
-
-async def again(
-    connection: AsyncConnection,
-    document: UUID,
-    attempt: int,
-    delay_seconds: float,
-    error: Mapping[str, Any] | None,
-) -> bool:
-    """End the attempt; the document waits for another. False if the attempt was over.
-
-    Without an error it is only given back, and not counted as a try.
-    """
-    values = {"document": document, "attempt": attempt, "delay": delay_seconds}
-    values["error"] = None if error is None else to_json(error).decode()
-    return (await connection.execute(_AGAIN, values)).rowcount == 1
-
-
-_FAIL = text(f"""
-    UPDATE millrace.documents
-       SET state = 'failed', lease_until = NULL, error = CAST(:error AS jsonb), updated_at = now()
-     WHERE {_RUNNING}
-""")
-
-
-async def fail(
-    connection: AsyncConnection, document: UUID, attempt: int, error: Mapping[str, Any]
-) -> bool:
-    """End the attempt for good; `stage` says where. False if the attempt was over."""
-    values = {"document": document, "attempt": attempt, "error": to_json(error).decode()}
-    return (await connection.execute(_FAIL, values)).rowcount == 1
-
-
-_NOTE_TIMINGS = text("""
-    UPDATE millrace.documents SET timings = timings || CAST(:timings AS jsonb)
-     WHERE id = :document AND attempt = :attempt AND state = 'ready'
-""")
-
-
-async def note_timings(
-    connection: AsyncConnection, document: UUID, attempt: int, timings: Mapping[str, float]
-) -> None:
-    """Add how long its last stage took (ms) to a document that was just published."""
-    values = {"document": document, "attempt": attempt, "timings": to_json(timings).decode()}
-    await connection.execute(_NOTE_TIMINGS, values)
-
-
-async def hold(connection: AsyncConnection, document: UUID, attempt: int) -> StoredDocument:
-    """Lock the document for the rest of the transaction. Raises Fenced if the attempt is over."""
-    query = _select().where(
-        documents.c.id == document,
-        documents.c.attempt == attempt,
-        documents.c.state == DocumentState.RUNNING,
-    )
-    held = await _one(connection, query.with_for_update(of=documents, key_share=True))
-    if held is None:
-        raise Fenced(f"attempt {attempt} at document {document} is over")
-    return held

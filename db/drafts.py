@@ -1,7 +1,7 @@
 """Drafts: chunks of a running document that cannot be found yet.
 
 They outlive an attempt, so the next one goes on where it stopped. Every write is fenced by the
-attempt and raises `documents.Fenced`.
+attempt and raises `claims.Fenced`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import documents
+from db import claims
 from db.collections import DimensionMismatch
 from db.corpus import collections, drafts
 
@@ -40,7 +40,7 @@ async def replace(
     connection: AsyncConnection, document: UUID, attempt: int, cut: Sequence[Draft]
 ) -> None:
     """Put these in the place of all drafts of the document. Raises Fenced."""
-    held = await documents.hold(connection, document, attempt)
+    held = await claims.hold(connection, document, attempt)
     await connection.execute(drafts.delete().filter_by(document_id=document))
     rows = [
         {
@@ -91,7 +91,7 @@ async def put_vectors(
     vectors: Mapping[int, Sequence[float]],
 ) -> None:
     """Store vectors by position. Raises Fenced, DimensionMismatch."""
-    held = await documents.hold(connection, document, attempt)
+    held = await claims.hold(connection, document, attempt)
     fixed = select(collections.c.dimension).filter_by(id=held.collection_id)
     dimension = (await connection.execute(fixed)).scalar_one()
     if wrong := {len(vector) for vector in vectors.values()} - {dimension}:
@@ -114,5 +114,5 @@ def as_text(vector: Sequence[float]) -> str:
 
 async def forget(connection: AsyncConnection, document: UUID, attempt: int) -> None:
     """Delete the drafts. Raises Fenced."""
-    await documents.hold(connection, document, attempt)
+    await claims.hold(connection, document, attempt)
     await connection.execute(drafts.delete().filter_by(document_id=document))

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import chunks, collections, documents, drafts, migrate, tenants
+from db import chunks, claims, collections, documents, drafts, migrate, tenants
 from db.collections import Collection, NewCollection
 from db.corpus import Origin, Strategy
 from db.documents import NewDocument
@@ -160,7 +160,7 @@ async def _store(
     new = NewDocument(collection.id, name, Origin.TEXT, digest)
     async with as_tenant(engine, tenant) as connection:
         document, _ = await documents.add(connection, tenant, new, b"")
-        claimed = await documents.claim(connection, tenant, document.id, _LEASE_SECONDS)
+        claimed = await claims.claim(connection, tenant, document.id, _LEASE_SECONDS)
         if claimed is None:
             raise Problem("somebody else took the evaluation's passages; try again.")
         cut = [Draft(number, text, (), None) for number, text in texts]

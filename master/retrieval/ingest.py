@@ -13,8 +13,8 @@ from uuid import UUID
 
 import structlog
 
-from db import documents
-from db.documents import Fenced
+from db import claims
+from db.claims import Fenced
 from db.engine import create_engine
 from master.batches import is_outage
 from master.retrieval.embedders.pool import Embedders
@@ -65,7 +65,7 @@ async def ingestion(
 async def due(work: Ingestion, limit: int) -> list[tuple[UUID, UUID]]:
     """Tenant and id of the documents that wait and are due, oldest first, of all tenants."""
     async with work.engine.connect() as connection:
-        return await documents.waiting(connection, limit)
+        return await claims.waiting(connection, limit)
 
 
 async def ingest(work: Ingestion, tenant: UUID, document: UUID) -> Outcome:
@@ -115,7 +115,7 @@ async def _renew(attempt: Attempt) -> bool:
     """Keep the lease; False if the attempt is over. Without a database nobody can say."""
     try:
         async with attempt.transaction() as connection:
-            return await documents.renew(
+            return await claims.renew(
                 connection,
                 attempt.document.id,
                 attempt.document.attempt,
@@ -136,9 +136,9 @@ async def _settle(attempt: Attempt, failure: Failure, cause: str = "") -> Outcom
     async with attempt.transaction() as connection:
         if again:
             pause = pause_seconds(document.tries, settings.ingest_retry_seconds)
-            moved = await documents.again(connection, document.id, document.attempt, pause, error)
+            moved = await claims.again(connection, document.id, document.attempt, pause, error)
         else:
-            moved = await documents.fail(connection, document.id, document.attempt, error)
+            moved = await claims.fail(connection, document.id, document.attempt, error)
     if not moved:
         return Outcome.NOT_OURS
     event = "ingest.again" if again else "ingest.failed"
@@ -150,9 +150,9 @@ async def _redone(attempt: Attempt) -> bool:
     """Give it back if the settings it was cut or embedded by were changed meanwhile."""
     document = attempt.document
     async with attempt.transaction() as connection:
-        if not await documents.outdated(connection, document.id):
+        if not await claims.outdated(connection, document.id):
             return False
-        if not await documents.again(connection, document.id, document.attempt, 0.0, None):
+        if not await claims.again(connection, document.id, document.attempt, 0.0, None):
             return False
     log.info("ingest.outdated", document=str(document.id), attempt=document.attempt)
     return True
@@ -162,8 +162,6 @@ async def _give_back(attempt: Attempt) -> None:
     """This process ends: somebody else may begin at once, and go on where this one was."""
     try:
         async with attempt.transaction() as connection:
-            await documents.again(
-                connection, attempt.document.id, attempt.document.attempt, 0.0, None
-            )
+            await claims.again(connection, attempt.document.id, attempt.document.attempt, 0.0, None)
     except Exception as error:  # its lease runs out all the same
         log.warning("ingest.kept", document=str(attempt.document.id), error=str(error))

@@ -10,10 +10,11 @@ from uuid import UUID
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db import chunks, collections, documents, drafts
+from db import chunks, claims, collections, documents, drafts
+from db.claims import Fenced, Progress
 from db.collections import Collection
 from db.corpus import Origin, Strategy
-from db.documents import Fenced, Progress, StoredDocument
+from db.documents import StoredDocument
 from db.tenancy import as_tenant
 from master.retrieval.chunking import LONGEST_CHUNK, Chunking
 from master.retrieval.embedders.long_texts import embed_all
@@ -63,7 +64,7 @@ class Attempt:
     async def tell(self, connection: AsyncConnection, **progress: Unpack[Progress]) -> None:
         """Write progress. Raises Fenced."""
         lease, document = self.work.settings.ingest_lease_seconds, self.document
-        if not await documents.renew(connection, document.id, document.attempt, lease, **progress):
+        if not await claims.renew(connection, document.id, document.attempt, lease, **progress):
             raise Fenced
 
     @property
@@ -76,7 +77,7 @@ async def begin(work: Ingestion, tenant: UUID, document: UUID) -> Attempt | None
     """Claim the document and see what an earlier attempt left; None if it is not to be had."""
     lease = work.settings.ingest_lease_seconds
     async with as_tenant(work.engine, tenant) as connection:
-        claimed = await documents.claim(connection, tenant, document, lease)
+        claimed = await claims.claim(connection, tenant, document, lease)
         if claimed is None:
             return None
         collection = await collections.find(connection, tenant, claimed.collection)
@@ -154,7 +155,7 @@ async def _content(attempt: Attempt) -> tuple[bytes, str | None]:
     )
     fetched = await fetch(document.url, limits)
     async with attempt.transaction() as connection:
-        await documents.keep_body(
+        await claims.keep_body(
             connection, document.id, document.attempt, fetched.body, fetched.media_type
         )
     return fetched.body, fetched.media_type
@@ -234,7 +235,7 @@ async def _store(attempt: Attempt) -> None:
         # Nothing before it: it locks the collection first, as everybody does.
         await chunks.publish(connection, document.id, document.attempt, embedded_by)
         timings = {DocumentStage.STORE.value: _since(began)}
-        await documents.note_timings(connection, document.id, document.attempt, timings)
+        await claims.note_timings(connection, document.id, document.attempt, timings)
 
 
 def _since(began: float) -> float:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db import chunks, collections, documents, drafts, tenants
+from db import chunks, claims, collections, documents, drafts, tenants
 from db.collections import Collection, NewCollection
 from db.corpus import Origin, Strategy
 from db.documents import NewDocument, StoredDocument
@@ -65,7 +65,7 @@ async def add(
 
 
 async def claimed(connection: AsyncConnection, document: StoredDocument) -> StoredDocument:
-    found = await documents.claim(connection, document.tenant, document.id, LEASE)
+    found = await claims.claim(connection, document.tenant, document.id, LEASE)
     assert found is not None
     return found
 

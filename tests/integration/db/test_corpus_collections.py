@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db import collections, documents
+from db import claims, collections, documents
 from db.collections import (
     Collection,
     DimensionMismatch,
@@ -139,7 +139,7 @@ async def test_a_reindex_while_documents_are_published_waits_for_nobody_for_ever
         for part in range(4):
             try:
                 await published(engine, collection, f"{number}/{part}", [" ".join(WORDS)] * 2)
-            except (documents.Fenced, documents.Outdated):
+            except (claims.Fenced, claims.Outdated):
                 continue
 
     async def reindex() -> None:

@@ -8,10 +8,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db import chunks, collections, documents, drafts
+from db import chunks, claims, collections, documents, drafts
+from db.claims import Fenced
 from db.collections import Collection
 from db.corpus import Strategy
-from db.documents import Fenced, StoredDocument
+from db.documents import StoredDocument
 from db.tenancy import as_tenant
 from queue_schemas.states import DOCUMENT_MOVES, DocumentStage, DocumentState
 from tests.integration.db.corpus_acts import (
@@ -40,7 +41,7 @@ async def in_state(
     if state is S.READY:
         await put(connection, document, ["words"])
     if state is S.FAILED:
-        assert await documents.fail(connection, document.id, document.attempt, ERROR)
+        assert await claims.fail(connection, document.id, document.attempt, ERROR)
     return await again_found(connection, document)
 
 
@@ -108,11 +109,11 @@ async def test_only_what_may_run_and_is_due_is_claimed(
     collection = await collection_of(engine, tenant)
     async with as_tenant(engine, tenant) as connection:
         document = await in_state(connection, collection, state)
-        found = await documents.claim(connection, tenant, document.id, LEASE)
+        found = await claims.claim(connection, tenant, document.id, LEASE)
         assert (found is not None) == (state is S.WAITING)
         if state is S.RUNNING:
             await lose_lease(connection, document)
-            later = await documents.claim(connection, tenant, document.id, LEASE)
+            later = await claims.claim(connection, tenant, document.id, LEASE)
             assert later is not None
             assert (later.attempt, later.tries, later.state) == (2, 2, S.RUNNING)
 
@@ -122,7 +123,7 @@ async def moved_to(
 ) -> bool:
     match target:
         case S.RUNNING:
-            found = await documents.claim(connection, document.tenant, document.id, LEASE)
+            found = await claims.claim(connection, document.tenant, document.id, LEASE)
             return found is not None
         case S.READY:
             try:
@@ -131,9 +132,9 @@ async def moved_to(
                 return False
             return True
         case S.FAILED:
-            return await documents.fail(connection, document.id, document.attempt, ERROR)
+            return await claims.fail(connection, document.id, document.attempt, ERROR)
         case S.WAITING if document.state is S.RUNNING:
-            return await documents.again(connection, document.id, document.attempt, 0, ERROR)
+            return await claims.again(connection, document.id, document.attempt, 0, ERROR)
         case _:
             changed = await collections.change(connection, document.tenant, document.collection)
             return changed is not None and document.state is not S.WAITING
@@ -162,7 +163,7 @@ async def test_of_two_who_claim_at_once_one_gets_it(engine: AsyncEngine, tenant:
 
     async def want() -> StoredDocument | None:
         async with as_tenant(engine, tenant) as connection:
-            return await documents.claim(connection, tenant, document.id, LEASE)
+            return await claims.claim(connection, tenant, document.id, LEASE)
 
     answers = await asyncio.gather(*[want() for _ in range(4)])
     assert [found.attempt for found in answers if found] == [1]
@@ -175,9 +176,9 @@ async def test_an_old_attempt_can_write_nothing(engine: AsyncEngine, tenant: UUI
         await drafts.replace(connection, old.id, old.attempt, [Cut(0, "kept")])
         await lose_lease(connection, old)
         new = await claimed(connection, old)
-        assert not await documents.renew(connection, old.id, old.attempt, LEASE)
-        assert not await documents.again(connection, old.id, old.attempt, 0, ERROR)
-        assert not await documents.fail(connection, old.id, old.attempt, ERROR)
+        assert not await claims.renew(connection, old.id, old.attempt, LEASE)
+        assert not await claims.again(connection, old.id, old.attempt, 0, ERROR)
+        assert not await claims.fail(connection, old.id, old.attempt, ERROR)
         with pytest.raises(Fenced):
             await drafts.replace(connection, old.id, old.attempt, [])
         with pytest.raises(Fenced):
@@ -185,7 +186,7 @@ async def test_an_old_attempt_can_write_nothing(engine: AsyncEngine, tenant: UUI
         with pytest.raises(Fenced):
             await drafts.forget(connection, old.id, old.attempt)
         with pytest.raises(Fenced):
-            await documents.keep_body(connection, old.id, old.attempt, b"late", None)
+            await claims.keep_body(connection, old.id, old.attempt, b"late", None)
         with pytest.raises(Fenced):
             await chunks.publish(connection, old.id, old.attempt, None)
         assert await again_found(connection, new) == new
@@ -196,7 +197,7 @@ async def test_an_old_attempt_can_write_nothing(engine: AsyncEngine, tenant: UUI
 async def test_a_document_that_is_gone_is_fenced(engine: AsyncEngine, tenant: UUID) -> None:
     await collection_of(engine, tenant)
     async with as_tenant(engine, tenant) as connection:
-        assert not await documents.renew(connection, uuid4(), 1, LEASE)
+        assert not await claims.renew(connection, uuid4(), 1, LEASE)
         with pytest.raises(Fenced):
             await chunks.publish(connection, uuid4(), 1, None)
 
@@ -206,10 +207,10 @@ async def test_progress_is_told_and_times_are_added_up(engine: AsyncEngine, tena
     async with as_tenant(engine, tenant) as connection:
         document = await claimed(connection, await add(connection, collection, "x"))
         key = (document.id, document.attempt, LEASE)
-        assert await documents.renew(
+        assert await claims.renew(
             connection, *key, stage=DocumentStage.PARSE, timings={"parse": 3.5}, flags={"hidden": 2}
         )
-        assert await documents.renew(
+        assert await claims.renew(
             connection, *key, stage=DocumentStage.EMBED, chunk_count=7, embedded_count=2,
             timings={"chunk": 1},
         )  # fmt: skip
@@ -223,16 +224,16 @@ async def test_what_is_tried_again_waits_for_its_time(engine: AsyncEngine, tenan
     collection = await collection_of(engine, tenant)
     async with as_tenant(engine, tenant) as connection:
         document = await claimed(connection, await add(connection, collection, "x"))
-        assert await documents.again(connection, document.id, document.attempt, 3600, ERROR)
-        assert await documents.claim(connection, tenant, document.id, LEASE) is None
+        assert await claims.again(connection, document.id, document.attempt, 3600, ERROR)
+        assert await claims.claim(connection, tenant, document.id, LEASE) is None
         waits = await again_found(connection, document)
         assert (waits.state, waits.error, waits.tries) == (S.WAITING, ERROR, 1)
         assert waits.available_at > waits.created_at
     async with engine.begin() as connection:
-        assert await documents.waiting(connection, 10) == []
+        assert await claims.waiting(connection, 10) == []
         query = "UPDATE millrace.documents SET available_at = now() - interval '1 s'"
         await connection.execute(text(query))
-        assert await documents.waiting(connection, 10) == [(tenant, document.id)]
+        assert await claims.waiting(connection, 10) == [(tenant, document.id)]
 
 
 async def test_what_is_due_is_found_across_tenants(engine: AsyncEngine, tenant: UUID) -> None:
@@ -247,8 +248,8 @@ async def test_what_is_due_is_found_across_tenants(engine: AsyncEngine, tenant: 
             await claimed(connection, await add(connection, collection, "runs"))
             await in_state(connection, collection, S.FAILED)
     async with engine.begin() as connection:
-        assert set(await documents.waiting(connection, 10)) == expected
-        assert len(await documents.waiting(connection, 2)) == 2
+        assert set(await claims.waiting(connection, 10)) == expected
+        assert len(await claims.waiting(connection, 2)) == 2
 
 
 async def test_pages_go_from_new_to_old_without_a_gap(engine: AsyncEngine, tenant: UUID) -> None:
@@ -297,9 +298,7 @@ async def test_what_was_fetched_is_kept(engine: AsyncEngine, tenant: UUID) -> No
         assert await documents.body(connection, document.id) is None
         document = await claimed(connection, document)
         for content in (b"first", b"second time"):
-            await documents.keep_body(
-                connection, document.id, document.attempt, content, "text/html"
-            )
+            await claims.keep_body(connection, document.id, document.attempt, content, "text/html")
         assert await documents.body(connection, document.id) == b"second time"
         told = await again_found(connection, document)
         assert (told.byte_count, told.media_type, told.url) == (11, "text/html", new.url)
@@ -335,7 +334,7 @@ async def test_another_tenants_document_is_not_there(engine: AsyncEngine, tenant
         for owner in (other, tenant):
             assert await documents.find(connection, owner, document.id) is None
             assert not await documents.remove(connection, owner, document.id)
-            assert await documents.claim(connection, owner, document.id, LEASE) is None
+            assert await claims.claim(connection, owner, document.id, LEASE) is None
             assert await documents.page(connection, owner) == []
         assert await documents.body(connection, document.id) is None
         assert await collections.change(connection, tenant, "default") is None
@@ -349,7 +348,7 @@ async def test_a_reindex_takes_a_running_document_away(engine: AsyncEngine, tena
         running = await claimed(connection, await add(connection, collection, "running"))
         await drafts.replace(connection, running.id, running.attempt, [Cut(0, "draft")])
         await collections.change(connection, tenant, "default", strategy=Strategy.SPARSE)
-        assert not await documents.renew(connection, running.id, running.attempt, LEASE)
+        assert not await claims.renew(connection, running.id, running.attempt, LEASE)
         assert await drafts.counts(connection, running.id) == (0, 0)
         page = await documents.page(connection, tenant)
         assert {(d.state, d.tries) for d in page} == {(S.WAITING, 0)}

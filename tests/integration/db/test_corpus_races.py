@@ -8,9 +8,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import chunks, collections, documents, drafts
+from db import chunks, claims, collections, documents, drafts
+from db.claims import Outdated
 from db.collections import Gone
-from db.documents import Outdated
 from db.tenancy import as_tenant
 from queue_schemas.states import DocumentState
 from tests.integration.db.corpus_acts import (
@@ -39,7 +39,7 @@ async def test_a_document_that_is_claimed_while_settings_change_is_not_published
         async with as_tenant(engine, tenant) as connection:
             await put(connection, document, ["cut as it was before"])
     async with as_tenant(engine, tenant) as connection:
-        assert await documents.outdated(connection, document.id)
+        assert await claims.outdated(connection, document.id)
 
 
 async def test_a_document_that_is_ready_while_settings_change_is_done_again(
@@ -70,7 +70,7 @@ async def test_drafts_of_other_settings_are_forgotten_with_the_next_claim(
         async with as_tenant(engine, tenant) as connection:
             document = await claimed(connection, await add(connection, collection, "late"))
             await drafts.replace(connection, document.id, document.attempt, [Cut(0, "before")])
-            await documents.again(connection, document.id, document.attempt, 0, None)
+            await claims.again(connection, document.id, document.attempt, 0, None)
     async with as_tenant(engine, tenant) as connection:
         document = await claimed(connection, document)
         assert await drafts.counts(connection, document.id) == (0, 0)
@@ -143,7 +143,7 @@ async def test_a_failed_document_that_is_sent_again_takes_over_what_is_said_of_i
     async with as_tenant(engine, tenant) as connection:
         document = await claimed(connection, await add(connection, collection, "x"))
         await drafts.replace(connection, document.id, document.attempt, [Cut(0, "as text")])
-        await documents.fail(connection, document.id, document.attempt, {"code": "bad_text"})
+        await claims.fail(connection, document.id, document.attempt, {"code": "bad_text"})
         again = new_document(collection, "x", media_type="text/csv", metadata={"year": 2026})
         found, created = await documents.add(connection, tenant, again, b"x")
         assert (found.id, created, found.state) == (document.id, False, DocumentState.WAITING)

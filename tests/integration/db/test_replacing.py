@@ -8,10 +8,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db import chunks, collections, documents, drafts
+from db import chunks, claims, collections, documents, drafts
+from db.claims import Fenced
 from db.collections import Collection
 from db.corpus import Origin
-from db.documents import Fenced, NewDocument, StoredDocument
+from db.documents import NewDocument, StoredDocument
 from db.tenancy import as_tenant
 from tests.integration.db.corpus_acts import Cut, claimed, collection_of, fresh, put
 
@@ -103,7 +104,7 @@ async def test_one_that_failed_leaves_the_old_one(engine: AsyncEngine, tenant: U
     await ready(engine, collection, "one")
     async with as_tenant(engine, tenant) as connection:
         new = await claimed(connection, await send(connection, collection, "two"))
-        assert await documents.fail(connection, new.id, new.attempt, ERROR)
+        assert await claims.fail(connection, new.id, new.attempt, ERROR)
     assert await texts(engine) == ["one"]
     await ready(engine, collection, "three")
     assert await texts(engine) == ["three"]
@@ -137,7 +138,7 @@ async def test_the_old_content_sent_last_wins_over_a_new_one_that_waits(
         new = await claimed(connection, await send(connection, collection, "two"))
         assert (await send(connection, collection, "one")).id == first.id
         with pytest.raises(Fenced):
-            await documents.hold(connection, new.id, new.attempt)
+            await claims.hold(connection, new.id, new.attempt)
     assert await texts(engine) == ["one"]
     assert await names(engine) == ["a.md"]
 
@@ -161,7 +162,7 @@ async def test_one_that_waits_is_replaced_too(engine: AsyncEngine, tenant: UUID)
     await ready(engine, collection, "two")
     async with as_tenant(engine, tenant) as connection:
         with pytest.raises(Fenced):
-            await documents.hold(connection, old.id, old.attempt)
+            await claims.hold(connection, old.id, old.attempt)
     assert await names(engine) == ["a.md"]
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db import chunks, documents, drafts, migrate
+from db import chunks, claims, documents, drafts, migrate
 from db.corpus import metadata
 from db.engine import create_engine
 from db.tenancy import APP_ROLE, as_tenant
@@ -171,7 +171,7 @@ async def test_an_owner_who_is_no_superuser_finds_what_waits_and_migrates_again(
     async with as_tenant(owned_engine, tenant) as connection:
         document = await add(connection, collection, "first")
     async with owned_engine.begin() as connection:
-        assert await documents.waiting(connection, 10) == [(tenant, document.id)]
+        assert await claims.waiting(connection, 10) == [(tenant, document.id)]
     await chunks.ensure_index(owned_engine, 5)
     assert await migrate.upgrade(owned_engine) == migrate.head()
     async with as_tenant(owned_engine, tenant) as connection:

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import collections, documents, drafts
+from db import claims, collections, documents, drafts
 from db.corpus import Origin, Strategy
 from db.documents import NewDocument
 from db.tenancy import as_tenant
@@ -144,13 +144,13 @@ async def test_what_was_embedded_is_not_embedded_again(here: Bench) -> None:
 async def test_an_attempt_that_lost_its_document_writes_nothing_more(here: Bench) -> None:
     document = await here.add(TEXT, chunking=SMALL)
     async with as_tenant(here.engine, here.tenant) as connection:
-        claimed = await documents.claim(connection, here.tenant, document.id, 60)
+        claimed = await claims.claim(connection, here.tenant, document.id, 60)
     assert claimed is not None
     assert await here.ingest(document) is Outcome.NOT_OURS
     await here.due_now(document)  # its lease ran out: somebody else takes it
     assert await here.ingest(document) is Outcome.READY
     async with as_tenant(here.engine, here.tenant) as connection:
-        assert not await documents.fail(connection, document.id, claimed.attempt, {"code": "x"})
+        assert not await claims.fail(connection, document.id, claimed.attempt, {"code": "x"})
     assert await here.texts(document) == TEN
 
 
@@ -158,7 +158,7 @@ async def test_a_document_whose_ingests_all_died_is_given_up(here: Bench) -> Non
     document = await here.add(TEXT)
     for _ in range(3):
         async with as_tenant(here.engine, here.tenant) as connection:
-            assert await documents.claim(connection, here.tenant, document.id, 60)
+            assert await claims.claim(connection, here.tenant, document.id, 60)
         await here.due_now(document)
     assert await here.ingest(document) is Outcome.FAILED
     assert (await here.now(document)).error == {
