@@ -45,7 +45,7 @@ async def test_the_model_list_has_models_and_strategies(
 ) -> None:
     async with mill[0].client() as client:
         names = [model.id async for model in client.models.list()]
-    assert names == ["mill", "grind", "millrace/auto", "millrace/split"]
+    assert names == ["mill", "grind", "millrace/auto", "millrace/split", "millrace/rag"]
 
 
 @pytest.mark.parametrize("model", ["mill", "grind"], ids=["openai engine", "ollama"])

@@ -197,5 +197,5 @@ async def test_a_client_that_stops_reading_and_leaves_stops_the_worker(make_mill
     async def cancelled() -> bool:
         return await states(mill) == ["cancelled"]
 
-    await until(cancelled, 2)
-    await mill.idle(2)
+    await until(cancelled, 10)
+    await mill.idle(10)
