@@ -86,16 +86,24 @@ def bus_errors(doing: str) -> Iterator[None]:
     """Make bus errors of the library's.
 
     When a connection dies, aiormq throws CancelledError at those who wait for it, although nobody
-    cancelled them.
+    cancelled them. The other way round, it answers a cancellation with the error of a channel that
+    is closed at that moment, and with Python 3.11 even as if nothing had been.
     """
+    before = _cancellations()
     try:
         yield
     except asyncio.CancelledError as error:
-        if _is_cancelled():
+        if _cancellations() > before:
             raise
         raise BusUnavailable(f"the connection was lost while {doing}") from error
-    except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
-        raise BusUnavailable(f"RabbitMQ failed while {doing}: {error!r}") from error
+    except Exception as error:
+        if _cancellations() > before:
+            raise asyncio.CancelledError from error
+        if isinstance(error, (*CONNECTION_EXCEPTIONS, TimeoutError)):
+            raise BusUnavailable(f"RabbitMQ failed while {doing}: {error!r}") from error
+        raise
+    if _cancellations() > before:
+        raise asyncio.CancelledError
 
 
 def redact(url: str) -> str:
@@ -107,9 +115,9 @@ def redact(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{place}"))
 
 
-def _is_cancelled() -> bool:
+def _cancellations() -> int:
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return task.cancelling() if task is not None else 0
 
 
 def _is_amqp(url: str) -> bool:

@@ -7,7 +7,8 @@ or disk run short: acknowledgements must not wait behind that, nor tokens behind
 import asyncio
 import itertools
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
 
 from aio_pika.exceptions import (
     ChannelNotFoundEntity,
@@ -32,6 +33,8 @@ from bus.protocol import (
 )
 from bus.sender import Outgoing, Sender
 from queue_schemas.topology import CONTROL_EXCHANGE, EVENTS_EXCHANGE, Queue
+
+T = TypeVar("T")
 
 PERSISTENT, TRANSIENT = 2, 1
 WATCH_PREFETCH = 100
@@ -68,6 +71,7 @@ class RabbitBus:
         self._streamer = Sender(stream, confirms=False)
         self._timeout = publish_timeout_seconds
         self._consumptions: list[Consumption] = []
+        self._working: set[asyncio.Task[Any]] = set()
         # Never one id twice: aiormq tells returned messages apart by it.
         self._message_prefix = secrets.token_hex(6)
         self._message_numbers = itertools.count()
@@ -79,6 +83,9 @@ class RabbitBus:
 
     async def declare(self, queues: Sequence[Queue]) -> None:
         """Make sure these shared queues, `control` and `events` exist."""
+        await self._apart(self._declare_all(queues))
+
+    async def _declare_all(self, queues: Sequence[Queue]) -> None:
         publish = self._connections[0]
         with bus_errors("declaring queues"):
             channel = await publish.channel()
@@ -151,6 +158,9 @@ class RabbitBus:
 
     async def depth(self, queue: str) -> Depth | None:
         """The present depth, asked on a fresh channel; None if there is no such queue."""
+        return await self._apart(self._ask_depth(queue))
+
+    async def _ask_depth(self, queue: str) -> Depth | None:
         consume = self._connections[1]  # the one that a memory alarm does not block
         with bus_errors(f"asking for the depth of {queue!r}"):
             channel = await consume.channel()
@@ -172,6 +182,21 @@ class RabbitBus:
         await self._publisher.aclose()
         await self._streamer.aclose()
         await asyncio.gather(*(connection.aclose() for connection in self._connections))
+
+    async def _apart(self, work: Coroutine[Any, Any, T]) -> T:
+        """Work on a channel of its own in a task that its caller's cancellation does not reach.
+
+        A channel that is closed while it is being opened takes the whole connection with it.
+        """
+        task = asyncio.create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._working.discard(task)
+        if not task.cancelled():
+            task.exception()  # else asyncio complains where the caller waits no longer
 
     async def _send(
         self, exchange: str, key: str, body: bytes, headers: Mapping[str, str] | None

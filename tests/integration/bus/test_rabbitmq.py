@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import urllib.request
 from collections.abc import AsyncIterator
 from urllib.parse import quote, urlsplit
@@ -282,3 +283,25 @@ def _basic_auth(url: str) -> urllib.request.HTTPBasicAuthHandler:
     place = f"http://{parts.hostname}:{parts.port}/"
     passwords.add_password(None, place, parts.username or "", parts.password or "")
     return urllib.request.HTTPBasicAuthHandler(passwords)
+
+
+async def test_who_asks_for_a_depth_can_be_cancelled_at_any_moment(bus: RabbitBus) -> None:
+    """A missing queue closes its channel, just when a cancellation may come as well."""
+    results = Inbox()
+    await bus.consume(RESULTS, results, prefetch=10)
+
+    async def ask(queue: str) -> None:
+        while True:
+            await bus.depth(queue)
+
+    dice = random.Random(1)
+    for _ in range(40):
+        asking = [asyncio.create_task(ask(queue)) for queue in ["nobody", RESULTS.name] * 4]
+        await asyncio.sleep(dice.uniform(0.0, 0.05))
+        for task in asking:
+            task.cancel()
+        _, pending = await asyncio.wait(asking, timeout=5)
+        assert not pending, "a cancellation was lost"
+        assert all(task.cancelled() for task in asking), "the connection was lost with a channel"
+    await bus.publish(RESULTS.name, b"still there")
+    await results.wait(1)
