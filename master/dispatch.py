@@ -90,15 +90,23 @@ class Dispatcher:
         for name, number in wanted.items():
             model = registry.get(name)
             if model is None or self._view.waiting.get(name) or self._view.room(model) < number:
+                self._view.enqueuing.begin(wanted)
                 for waits in wanted:
                     self._view.waiting[waits] = self._view.waiting.get(waits, 0) + wanted[waits]
                 return False
+        self._view.publishing.begin(wanted)
         for name, number in wanted.items():
             self._view.count_published(name, number)
         return True
 
+    def stored(self, models: Iterable[str], *, at_once: bool) -> None:
+        """What `reserve`, which said `at_once`, was for has been committed."""
+        storing = self._view.publishing if at_once else self._view.enqueuing
+        storing.end(Counter(models))
+
     def give_back(self, models: Iterable[str], *, at_once: bool) -> None:
         """Undo `reserve`, which said `at_once`: nothing was stored."""
+        self.stored(models, at_once=at_once)
         for name, number in Counter(models).items():
             if at_once:
                 self._view.count_published(name, -number)
@@ -156,12 +164,13 @@ class Dispatcher:
 
     async def _release(self) -> bool:
         """Publish one batch of each model; True when more may be waiting."""
+        mark = self._view.enqueuing.mark()
         async with self._engine.begin() as connection:
             waiting = dict(await outbox.due_by_model(connection))
             taken = await self._take(connection, waiting) if waiting else []
             left = Counter(waiting)
             left.subtract(due.model for due in taken)
-            self._view.waiting = {name: number for name, number in left.items() if number > 0}
+            self._view.note_waiting(left, mark)
             stored = await requests.load(connection, list({due.request for due in taken}))
             calls = [
                 (due, await _call(connection, stored[due.request], due, self._view))

@@ -5,6 +5,7 @@ on a request's own path.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,34 @@ def queues(registry: Registry) -> list[topology.Queue]:
     return [*topology.SHARED, *models]
 
 
+class Storing:
+    """Subtasks whose requests are being stored, by model: no look at the database has seen them.
+
+    A look that began before such a request was committed may say nothing of it, however late it
+    ends; whoever trusts it would admit a whole burst as if it were one.
+    """
+
+    def __init__(self) -> None:
+        self._begun: Counter[str] = Counter()
+        self._ended: Counter[str] = Counter()
+
+    def begin(self, models: Mapping[str, int]) -> None:
+        """These are about to be stored."""
+        self._begun.update(models)
+
+    def end(self, models: Mapping[str, int]) -> None:
+        """These are stored, or never will be."""
+        self._ended.update(models)
+
+    def mark(self) -> Counter[str]:
+        """To be taken before a look."""
+        return self._ended.copy()
+
+    def since(self, mark: Counter[str]) -> Counter[str]:
+        """What a look that began at the mark may have missed."""
+        return self._begun - mark
+
+
 @dataclass
 class FleetView:
     """The latest look at the fleet. `registry` is called each time, so that a reload counts."""
@@ -47,6 +76,10 @@ class FleetView:
     """Put on a model's queue since the last look, less what has come back since."""
     waiting: dict[str, int] = field(default_factory=dict)
     """Outbox rows that are due, by model; kept up between two looks."""
+    publishing: Storing = field(default_factory=Storing)
+    """Counted in `published` already."""
+    enqueuing: Storing = field(default_factory=Storing)
+    """Counted in `waiting` already."""
     retries: RetryBudget = field(default_factory=dict)
     """What each model may still retry at once."""
 
@@ -103,18 +136,25 @@ class FleetView:
         """Remember what was put on a queue since the last look."""
         self.published[model] = self.published.get(model, 0) + number
 
+    def note_waiting(self, looked: Mapping[str, int], mark: Counter[str]) -> None:
+        """What a look found that began at this mark of `enqueuing`."""
+        self.waiting = dict(self.enqueuing.since(mark) + Counter(looked))
+
     async def refresh(self, engine: AsyncEngine, worker_seconds: float) -> None:
         """Look again."""
-        counted, self.published = self.published, {}
+        mark = self.enqueuing.mark()
+        unseen = self.publishing.since(self.publishing.mark())
+        counted, self.published = self.published, dict(unseen)
         try:
             async with engine.connect() as connection:
                 self.loads = await workers.loads(connection)
-                self.waiting = {name: load.waiting for name, load in self.loads.items()}
+                waiting = {name: load.waiting for name, load in self.loads.items()}
+                self.note_waiting(waiting, mark)
                 self.workers = await workers.live(connection, worker_seconds)
                 self.unpublishable_seconds = await workers.unpublishable_seconds(connection)
         except BaseException:
             for model, number in counted.items():
-                self.count_published(model, number)
+                self.count_published(model, number - unseen[model])
             raise
 
     async def watch(

@@ -125,6 +125,7 @@ async def submit(
     except BaseException:
         to.dispatcher.give_back(starting, at_once=at_once)
         raise
+    to.dispatcher.stored(starting, at_once=at_once)
     metrics.requests_total.labels(plan.strategy).inc()
     waits = first if not at_once else None
     accepted = Accepted(
