@@ -22,6 +22,7 @@ from db.corpus import drafts as draft_table
 from db.drafts import as_text
 from db.indexes import DimensionTooLarge, ensure_index
 from db.statement import Statement
+from db.terms import storable
 
 __all__ = [
     "EXACT_BELOW",
@@ -222,7 +223,7 @@ async def sparse(connection: AsyncConnection, scope: Scope, query: str, limit: i
     """
     values = {
         "collection": scope.collection.id,
-        "query": query.replace("\0", " ").encode("utf-8", "replace").decode(),
+        "query": storable(query),
         "documents": scope.documents,
         "limit": limit,
     }

@@ -110,9 +110,3 @@ async def put_vectors(
 def as_text(vector: Sequence[float]) -> str:
     """A vector as pgvector reads it; the cast on the server refuses NaN and infinity."""
     return f"[{','.join(str(float(part)) for part in vector)}]"
-
-
-async def forget(connection: AsyncConnection, document: UUID, attempt: int) -> None:
-    """Delete the drafts. Raises Fenced."""
-    await claims.hold(connection, document, attempt)
-    await connection.execute(drafts.delete().filter_by(document_id=document))

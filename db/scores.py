@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db.chunks import Scope
 from db.drafts import as_text
 from db.statement import Statement
+from db.terms import storable
 
 _COSINES = Statement("""
     SELECT c.id, 1 - (c.embedding <=> (SELECT CAST(CAST(:vector AS text) AS vector))) AS score
@@ -66,7 +67,7 @@ async def bm25(
     if not chunks:
         return {}
     values = {
-        "query": query.replace("\0", " ").encode("utf-8", "replace").decode(),
+        "query": storable(query),
         "collection": scope.collection.id,
         "tenant": scope.collection.tenant,
         "chunks": list(chunks),

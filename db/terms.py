@@ -19,6 +19,11 @@ MOST_DRIFT = 0.2
 _INDEXED_CHARACTERS = 250_000
 
 
+def storable(query: str) -> str:
+    """A query as Postgres takes it: without what no text there can hold."""
+    return query.replace("\0", " ").encode("utf-8", "replace").decode()
+
+
 _LOCK = text("SELECT 1 FROM millrace.collections WHERE id = :collection FOR NO KEY UPDATE")
 
 

@@ -6,7 +6,7 @@ seen; with `strict` they are refused.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic_core import ErrorDetails
@@ -22,6 +22,8 @@ WARNING_HEADER = "x-millrace-warning"
 _NOT_PARAMETERS = WITHOUT_EFFECT | frozenset(
     {"model", "messages", "stream", "stream_options", "user", "metadata", "retrieval"}
 )
+
+_Body = TypeVar("_Body", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,17 @@ class ChatBody:
     """For the `x-millrace-warning` header: printable ASCII."""
 
 
-def parse_chat(body: Mapping[str, JsonValue], *, strict: bool = False) -> ChatBody:
-    """Check the body of a chat completion. Raises `ApiError` 400 or 413."""
+def parsed(model: type[_Body], raw: Mapping[str, JsonValue]) -> _Body:
+    """A body as this model. Raises `ApiError` 400."""
     try:
-        chat = ChatRequest.model_validate(body)
+        return model.model_validate(raw)
     except ValidationError as error:
         raise refusal(error) from None
+
+
+def parse_chat(body: Mapping[str, JsonValue], *, strict: bool = False) -> ChatBody:
+    """Check the body of a chat completion. Raises `ApiError` 400 or 413."""
+    chat = parsed(ChatRequest, body)
     _check_text_size(chat)
     unknown = unknown_fields(body, ChatRequest)
     warnings = warn_of(unknown, strict=strict)

@@ -14,6 +14,7 @@ from db.collections import Collection, UnknownLanguage
 from db.corpus import Strategy
 from db.tenancy import as_tenant
 from master.api import errors, outages
+from master.api.bodies import parsed
 from master.api.corpus_answers import CollectionAnswer, CollectionList, Deleted, collection
 from master.api.corpus_bodies import (
     CollectionChange,
@@ -22,7 +23,6 @@ from master.api.corpus_bodies import (
     check_agrees,
     embedding_model,
     new_collection,
-    parsed,
 )
 from master.api.corpus_writes import written
 from master.api.openapi import request_body, success

@@ -1,16 +1,14 @@
 """What clients send to `/v1/documents` and `/v1/collections`: checked, with defaults filled in."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Final, Self, TypeVar
+from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError, to_json
 
 from db.collections import Collection, NewCollection
 from db.corpus import Strategy
 from master.api import errors
-from master.api.bodies import refusal
 from master.api.chat_schema import REFUSED
 from master.planning.question import COLLECTION_NAME, DEFAULT_COLLECTION
 from master.retrieval.chunking import LONGEST_CHUNK, Chunking, Method
@@ -19,7 +17,6 @@ from queue_schemas.registry import Registry
 _METADATA_BYTES: Final = 16_384
 _OVERLAP: Final = 50
 
-_Body = TypeVar("_Body", bound=BaseModel)
 CollectionName = Annotated[str, Field(pattern=COLLECTION_NAME)]
 
 
@@ -100,14 +97,6 @@ class DocumentRequest(DocumentSettings):
         if (self.text is None) == (self.url is None):
             raise _refused("or url is required, and not both", "text")
         return self
-
-
-def parsed(model: type[_Body], raw: Mapping[str, JsonValue]) -> _Body:
-    """A body as this model. Raises 400."""
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        raise refusal(error) from None
 
 
 def new_collection(

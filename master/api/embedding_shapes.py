@@ -1,6 +1,6 @@
 """OpenAI's `/v1/embeddings`: the body that is accepted, and the answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -8,15 +8,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    JsonValue,
-    ValidationError,
     WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError, to_json
 from starlette.responses import Response
 
 from master.api import errors
-from master.api.bodies import refusal
 from master.api.chat_schema import REFUSED
 from master.planning.chat import estimate_tokens
 from master.retrieval.embedders.openai import to_base64
@@ -90,14 +87,6 @@ class EmbeddingList(BaseModel):
     data: list[Embedding]
     model: str
     usage: EmbeddingUsage
-
-
-def parse_embeddings(body: Mapping[str, JsonValue]) -> EmbeddingsRequest:
-    """Check a body. Raises `ApiError` 400."""
-    try:
-        return EmbeddingsRequest.model_validate(body)
-    except ValidationError as error:
-        raise refusal(error) from None
 
 
 def check_dimensions(asked: EmbeddingsRequest, dimension: int) -> None:

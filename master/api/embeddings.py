@@ -7,12 +7,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from master.api import errors
+from master.api.bodies import parsed
 from master.api.embedding_shapes import (
     EmbeddingList,
     EmbeddingsRequest,
     check_dimensions,
     embedding_list,
-    parse_embeddings,
 )
 from master.api.openapi import request_body, success
 from master.api.retrieving import embedding_failure
@@ -35,7 +35,7 @@ router = APIRouter(tags=["OpenAI"])
 async def embeddings(request: Request) -> Response:
     """Turn texts into vectors, in the order of the texts."""
     await ring(request).tenant_of(request.headers, time.monotonic())
-    asked = parse_embeddings(await read_json(request))
+    asked = parsed(EmbeddingsRequest, await read_json(request))
     master = running(request)
     model = _model(master, asked.model)
     try:

@@ -16,7 +16,7 @@ _Object = dict[str, JsonValue]
 
 def completion(  # noqa: PLR0913  one argument for each field of the object
     *,
-    id: str,  # noqa: A002  OpenAI's word
+    id: str,  # noqa: A002 - OpenAI's word  OpenAI's word
     model: str,
     created: int,
     content: str | None,
@@ -84,7 +84,7 @@ class Chunks:
     stream. Open WebUI adds usages up: send one only.
     """
 
-    def __init__(self, id: str, model: str, created: int, *, include_usage: bool = False) -> None:  # noqa: A002
+    def __init__(self, id: str, model: str, created: int, *, include_usage: bool = False) -> None:  # noqa: A002 - OpenAI's word
         head = {"id": id, "object": "chat.completion.chunk", "created": created, "model": model}
         self._head = "data: " + _encode(head)[:-1]
         null_usage = ',"usage":null' if include_usage else ""

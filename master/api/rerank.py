@@ -8,8 +8,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 
 from master.api import errors
+from master.api.bodies import parsed
 from master.api.openapi import request_body, success
-from master.api.rerank_shapes import RerankRequest, RerankResult, parse_rerank, rerank_result
+from master.api.rerank_shapes import RerankRequest, RerankResult, rerank_result
 from master.api.state import ring, running
 from master.api.strict_json import read_json
 from master.retrieval.rerankers.lexical import NAME, Lexical
@@ -30,7 +31,7 @@ router = APIRouter(tags=["Millrace"])
 async def rerank(request: Request) -> dict[str, Any]:
     """Order documents by how well they answer the query."""
     await ring(request).tenant_of(request.headers, time.monotonic())
-    asked = parse_rerank(await read_json(request))
+    asked = parsed(RerankRequest, await read_json(request))
     reranker = _chosen(running(request).reranker, asked.model)
     try:
         scores = await reranker.score(asked.query, asked.documents)

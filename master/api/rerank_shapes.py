@@ -1,7 +1,7 @@
 """`/v1/rerank` as Jina and Cohere have it: the body that is accepted, and the answer."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import (
@@ -9,13 +9,10 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    JsonValue,
-    ValidationError,
     WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
 
-from master.api.bodies import refusal
 from master.api.chat_schema import REFUSED
 from master.planning.chat import estimate_tokens
 
@@ -81,14 +78,6 @@ class RerankResult(BaseModel):
     model: str
     results: list[Reranked]
     usage: RerankUsage
-
-
-def parse_rerank(body: Mapping[str, JsonValue]) -> RerankRequest:
-    """Check a body. Raises `ApiError` 400."""
-    try:
-        return RerankRequest.model_validate(body)
-    except ValidationError as error:
-        raise refusal(error) from None
 
 
 def rerank_result(asked: RerankRequest, model: str, scores: Sequence[float]) -> dict[str, Any]:

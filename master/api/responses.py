@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -25,7 +25,7 @@ from master.api.bodies import (
     WARNING_HEADER,
     ChatBody,
     parse_chat,
-    refusal,
+    parsed,
     unknown_fields,
     warn_of,
 )
@@ -176,10 +176,7 @@ def _parse(raw: dict[str, JsonValue]) -> ResponsesRequest:
             raise errors.invalid_value(
                 f"{name} is not supported here", name, "unsupported_parameter"
             )
-    try:
-        return ResponsesRequest.model_validate(raw)
-    except ValidationError as error:
-        raise refusal(error) from None
+    return parsed(ResponsesRequest, raw)
 
 
 async def _accept(

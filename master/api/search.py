@@ -4,12 +4,11 @@ import time
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import ValidationError
 from starlette.requests import Request
 
 from db.corpus import Strategy
 from master.api import errors, outages, retrieving
-from master.api.bodies import refusal, unknown_fields, warn_of
+from master.api.bodies import parsed, unknown_fields, warn_of
 from master.api.openapi import request_body, success
 from master.api.search_shapes import SearchAnswer, SearchRequest, search_answer
 from master.api.state import ring, running
@@ -31,10 +30,7 @@ async def search(request: Request) -> dict[str, Any]:
     key = await ring(request).tenant_of(request.headers, time.monotonic())
     raw = await read_json(request)
     warn_of(unknown_fields(raw, SearchRequest), strict=True)
-    try:
-        asked = SearchRequest.model_validate(raw)
-    except ValidationError as error:
-        raise refusal(error) from None
+    asked = parsed(SearchRequest, raw)
     if not asked.query.strip():
         raise errors.invalid_value("query must not be blank", "query")
     query = Query(

@@ -15,7 +15,8 @@ from starlette.requests import Request
 
 from db.corpus import Origin
 from master.api import errors
-from master.api.corpus_bodies import DocumentRequest, DocumentSettings, is_web, parsed
+from master.api.bodies import parsed
+from master.api.corpus_bodies import DocumentRequest, DocumentSettings, is_web
 from master.api.strict_json import JsonLimits, parse_object, read_json
 from master.retrieval.fetch import UrlNotAllowed
 from master.retrieval.parsing.formats import sniff

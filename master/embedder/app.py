@@ -11,14 +11,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from master.api import errors
+from master.api.bodies import parsed
 from master.api.embedding_shapes import (
     EmbeddingList,
     EmbeddingsRequest,
     check_dimensions,
     embedding_list,
-    parse_embeddings,
 )
-from master.api.rerank_shapes import RerankRequest, RerankResult, parse_rerank, rerank_result
+from master.api.rerank_shapes import RerankRequest, RerankResult, rerank_result
 from master.api.strict_json import JsonLimits, read_json
 from master.embedder import shapes
 from master.embedder.loaded import Loaded
@@ -87,7 +87,7 @@ async def embed_batch(request: Request) -> Response:
 )
 async def embeddings(request: Request) -> Response:
     """The same for clients that speak OpenAI's language."""
-    asked = parse_embeddings(await _read(request))
+    asked = parsed(EmbeddingsRequest, await _read(request))
     served = _loaded(request).settings.model
     if asked.model != served:
         raise errors.model_not_found(asked.model, [served])
@@ -122,7 +122,7 @@ async def describe(request: Request) -> dict[str, Any]:
 @reranking.post("/rerank", response_model=None, include_in_schema=False)
 async def rerank(request: Request) -> dict[str, Any]:
     """Order documents by how well they answer the query."""
-    asked = parse_rerank(await _read(request))
+    asked = parsed(RerankRequest, await _read(request))
     loaded = _ready(request)
     reranker = loaded.reranker
     if reranker is None or asked.model not in {None, reranker.model}:

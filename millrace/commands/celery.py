@@ -1,5 +1,6 @@
 """`millrace celery`."""
 
+import asyncio
 import sys
 from importlib import import_module
 from typing import Annotated
@@ -8,7 +9,7 @@ import typer
 from pydantic import SecretStr
 
 from master.settings import IngestSettings
-from millrace import logs, models_file
+from millrace import logs, models_file, reach
 from millrace.commands import options
 from millrace.problems import Problem
 from millrace.registry_file import RegistryFile
@@ -55,6 +56,12 @@ def celery(
         file.refresh()
         return file.current
 
-    import_module("master.batch.worker").work(
-        settings, registry, concurrency=concurrency, beat=beat
-    )
+    worker = import_module("master.batch.worker")  # first of all: Celery may not be installed
+    asyncio.run(_check(database_url))
+    worker.work(settings, registry, concurrency=concurrency, beat=beat)
+
+
+async def _check(database_url: str) -> None:
+    """Raises `Problem`: Celery's processes would only say it again with every document."""
+    async with reach.migrated(database_url, name="millrace celery"):
+        pass

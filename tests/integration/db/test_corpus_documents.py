@@ -184,8 +184,6 @@ async def test_an_old_attempt_can_write_nothing(engine: AsyncEngine, tenant: UUI
         with pytest.raises(Fenced):
             await drafts.put_vectors(connection, old.id, old.attempt, {0: [1, 0, 0]})
         with pytest.raises(Fenced):
-            await drafts.forget(connection, old.id, old.attempt)
-        with pytest.raises(Fenced):
             await claims.keep_body(connection, old.id, old.attempt, b"late", None)
         with pytest.raises(Fenced):
             await chunks.publish(connection, old.id, old.attempt, None)
