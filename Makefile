@@ -29,7 +29,7 @@ test: ## Lint, types, import rules and every test, with a real Postgres and Rabb
 	@failed=; \
 	for check in lint types imports; do $(MAKE) $$check || failed="$$failed $$check"; done; \
 	printf '\n== tests\n'; \
-	$(BIN)/python -m pytest -q --numprocesses 3 --dist loadfile $(PYTEST) || failed="$$failed tests"; \
+	$(BIN)/python -m pytest -q --numprocesses 3 --dist loadfile --no-loadscope-reorder $(PYTEST) || failed="$$failed tests"; \
 	[ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
 types: ## Check types

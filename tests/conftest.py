@@ -1,8 +1,10 @@
 """Servers for all tests: started when the first test asks, once per session, and always stopped."""
 
 import asyncio
+import itertools
 import secrets
 from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -13,6 +15,27 @@ from db.engine import create_engine
 from millrace.chaos.local_rabbitmq import LocalRabbit
 from millrace.chaos.machine import Unavailable
 from tests import servers
+
+_ROOT = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Scenarios from the beginning, each beside shorter files; unit tests fill what is left.
+
+    Processes take whole files, in this order. With the scenarios last, most processes would wait
+    for one of them; with all of them first, their processes would fight for the processor.
+    """
+    files = {path: list(own) for path, own in itertools.groupby(items, lambda item: item.path)}
+    long, middle, short = (
+        [path for path in files if path.relative_to(_ROOT).parts[0] in names]
+        for names in ({"scenarios"}, {"integration", "packaging"}, {"unit"})
+    )
+    step = max(1, len(middle) // max(1, len(long)) // 2)
+    order: list[Path] = []
+    for path in long:
+        order += [path, *middle[:step]]
+        middle = middle[step:]
+    items[:] = [item for path in (*order, *middle, *short) for item in files[path]]
 
 
 @pytest.fixture(scope="session")

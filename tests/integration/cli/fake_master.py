@@ -5,15 +5,16 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 REQUEST_ID = "0199c0de-0000-7000-8000-000000000001"
 ANSWER = "## Queues\n\nA **quorum** queue is replicated [1].\n\n## Indexes\n\nHNSW is a graph.\n"
@@ -152,14 +153,12 @@ class FakeMaster:
         self.asked.append(body)
         headers = {"x-millrace-request-id": REQUEST_ID}
         if body.get("stream"):
-            return StreamingResponse(
-                self._stream(), media_type="text/event-stream", headers=headers
-            )
+            return _Stream(self._stream(), media_type="text/event-stream", headers=headers)
         self.done = True
         message = {"role": "assistant", "content": "".join(self.texts)}
         return JSONResponse({"choices": [{"message": message}]}, headers=headers)
 
-    async def _stream(self) -> AsyncIterator[str]:
+    async def _stream(self) -> AsyncGenerator[str]:
         try:
             yield ": keep-alive\n\n"
             yield _frame({"choices": [{"delta": {"role": "assistant", "content": ""}}]})
@@ -183,6 +182,17 @@ class FakeMaster:
 
     def _error(self, status: int, message: str, code: str) -> Response:
         return JSONResponse({"error": {"message": message, "code": code}}, status)
+
+
+class _Stream(StreamingResponse):
+    """Ends its generator as soon as the client has left.
+
+    One that is cancelled while it sends leaves that to the collector, some time.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with contextlib.aclosing(cast(AsyncGenerator[str], self.body_iterator)):
+            await super().__call__(scope, receive, send)
 
 
 def _frame(value: dict[str, Any]) -> str:

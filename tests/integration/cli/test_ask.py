@@ -209,4 +209,4 @@ def test_ctrl_c_leaves_quietly_and_closes_the_stream(master: FakeMaster) -> None
     assert terminal.close() == 130
     assert "Traceback" not in terminal.output
     assert "millrace:" not in terminal.output
-    assert master.left.wait(20), "the master still streams"
+    assert master.left.wait(5), "the master still streams"

@@ -78,7 +78,8 @@ async def test_a_background_stream_goes_on_on_the_other_replica(
     make_mills: MakeMills, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "_WATCH_SECONDS", 3600)  # which would heal much
-    one, other = await make_mills(PACED)
+    # Slow enough that a busy machine has joined long before the end.
+    one, other = await make_mills(a_script(text=WORDS, tokens_per_second=15))
     got = Events()
     await create(one, got, after("word9 "), background=True)
     assert got.text != WORDS
@@ -211,7 +212,8 @@ async def test_two_clients_of_one_replica_share_a_stream_and_one_may_leave(
         await resume(one, joined)
 
     joining = asyncio.create_task(join())
-    await create(one, got, after("word12"))  # in the foreground: the last one would cancel it
+    # In the foreground: the last one to leave would cancel it.
+    await create(one, got, lambda got: "word12" in got.text and len(joined.events) > 1)
     await joining
     record = await one.until_state(request_of(got.id), "completed")
     assert joined.text == record["answer"] == WORDS
