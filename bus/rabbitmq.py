@@ -7,7 +7,7 @@ or disk run short: acknowledgements must not wait behind that, nor tokens behind
 import asyncio
 import itertools
 import secrets
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from aio_pika.exceptions import (
@@ -72,6 +72,7 @@ class RabbitBus:
         self._timeout = publish_timeout_seconds
         self._consumptions: list[Consumption] = []
         self._working: set[asyncio.Task[Any]] = set()
+        self._one_at_a_time = asyncio.Lock()
         # Never one id twice: aiormq tells returned messages apart by it.
         self._message_prefix = secrets.token_hex(6)
         self._message_numbers = itertools.count()
@@ -83,7 +84,7 @@ class RabbitBus:
 
     async def declare(self, queues: Sequence[Queue]) -> None:
         """Make sure these shared queues, `control` and `events` exist."""
-        await self._apart(self._declare_all(queues))
+        await self._apart(lambda: self._declare_all(queues))
 
     async def _declare_all(self, queues: Sequence[Queue]) -> None:
         publish = self._connections[0]
@@ -158,7 +159,7 @@ class RabbitBus:
 
     async def depth(self, queue: str) -> Depth | None:
         """The present depth, asked on a fresh channel; None if there is no such queue."""
-        return await self._apart(self._ask_depth(queue))
+        return await self._apart(lambda: self._ask_depth(queue))
 
     async def _ask_depth(self, queue: str) -> Depth | None:
         consume = self._connections[1]  # the one that a memory alarm does not block
@@ -183,12 +184,19 @@ class RabbitBus:
         await self._streamer.aclose()
         await asyncio.gather(*(connection.aclose() for connection in self._connections))
 
-    async def _apart(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _apart(self, work: Callable[[], Awaitable[T]]) -> T:
         """Work on a channel of its own in a task that its caller's cancellation does not reach.
 
-        A channel that is closed while it is being opened takes the whole connection with it.
+        A channel that is closed while it is being opened takes the whole connection with it; so
+        does the answer to a missing queue, where several come at once and aiormq drops its
+        acknowledgement of one. Hence one after the other.
         """
-        task = asyncio.create_task(work)
+
+        async def alone() -> T:
+            async with self._one_at_a_time:
+                return await work()
+
+        task = asyncio.create_task(alone())
         self._working.add(task)
         task.add_done_callback(self._forget)
         return await asyncio.shield(task)

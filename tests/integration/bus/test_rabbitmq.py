@@ -295,7 +295,7 @@ async def test_who_asks_for_a_depth_can_be_cancelled_at_any_moment(bus: RabbitBu
             await bus.depth(queue)
 
     dice = random.Random(1)
-    for _ in range(40):
+    for _ in range(25):
         asking = [asyncio.create_task(ask(queue)) for queue in ["nobody", RESULTS.name] * 4]
         await asyncio.sleep(dice.uniform(0.0, 0.05))
         for task in asking:

@@ -1,14 +1,20 @@
 """Runs `millrace` as a process of its own, in an environment without settings."""
 
+import io
+import multiprocessing
 import os
 import pty
 import select
 import signal
 import subprocess
 import sys
+import tempfile
 import termios
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from millrace import cli
 
 SETTINGS = ("MILLRACE_", "DATABASE_URL", "RABBITMQ_URL", "OLLAMA_HOST", "COLUMNS", "LINES")
 MILLRACE = [sys.executable, "-m", "millrace"]
@@ -25,17 +31,46 @@ def environment(**settings: str) -> dict[str, str]:
 def millrace(
     *arguments: str, stdin: str = "", cwd: Path | None = None, **settings: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run to the end."""
-    return subprocess.run(
-        [*MILLRACE, *arguments],
-        env=environment(**settings),
-        cwd=cwd,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    """Run to the end.
+
+    The process is forked from one that has the imports behind it, which are most of the time that
+    a command takes. `Terminal` starts its processes as a user does.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "stdin").write_text(stdin, "utf-8")
+        process = _FORKING.Process(
+            target=_carry_out, args=(folder, arguments, environment(**settings), cwd)
+        )
+        process.start()
+        process.join(60)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired(arguments, 60)
+        said = [(folder / stream).read_text("utf-8") for stream in ("stdout", "stderr")]
+        return subprocess.CompletedProcess(arguments, process.exitcode or 0, *said)
+
+
+_FORKING = multiprocessing.get_context("forkserver")
+_FORKING.set_forkserver_preload(
+    ["millrace.cli", "millrace.problems", *(f"millrace.commands.{name}" for name in cli.COMMANDS)]
+)
+
+
+def _carry_out(
+    folder: Path, arguments: Sequence[str], variables: Mapping[str, str], cwd: Path | None
+) -> None:
+    """In the forked process: become `millrace`."""
+    for number, stream in enumerate(("stdin", "stdout", "stderr")):
+        flags = os.O_RDONLY if stream == "stdin" else os.O_WRONLY | os.O_CREAT
+        os.dup2(os.open(folder / stream, flags, 0o600), number)
+    sys.stdin = io.TextIOWrapper(io.FileIO(0), encoding="utf-8")  # it had /dev/null
+    os.environ.clear()
+    os.environ.update(variables)
+    os.chdir(cwd or ROOT)
+    sys.argv = ["millrace", *arguments]
+    cli.main()
 
 
 class Terminal:
