@@ -34,8 +34,20 @@ def millrace(
     """Run to the end.
 
     The process is forked from one that has the imports behind it, which are most of the time that
-    a command takes. `Terminal` starts its processes as a user does.
+    a command takes. `Terminal` starts its processes as a user does, and so does this where a
+    setting is the interpreter's own.
     """
+    if any(name.startswith("PYTHON") for name in settings):
+        return subprocess.run(
+            [*MILLRACE, *arguments],
+            env=environment(**settings),
+            cwd=cwd,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "stdin").write_text(stdin, "utf-8")
