@@ -172,6 +172,11 @@ subtasks = Table(
     _time("started_at"),
     _time("finished_at"),
     Column("seen_at", DateTime(timezone=True), comment="A person let this dead subtask be."),
+    Column(
+        "deadline_at",
+        DateTime(timezone=True),
+        comment="Given up then, whatever the request does.",
+    ),
     UniqueConstraint("request_id", "step"),
     CheckConstraint(f"state IN ({sql_list(SubtaskState)})", name="state"),
     CheckConstraint(
@@ -194,6 +199,11 @@ subtasks = Table(
         "model",
         "state",
         postgresql_where=text("finished_at IS NULL"),
+    ),
+    Index(
+        "ix_subtasks_deadline_at",
+        "deadline_at",
+        postgresql_where=text("deadline_at IS NOT NULL AND finished_at IS NULL"),
     ),
     Index("ix_subtasks_dead", "finished_at", postgresql_where=text("state = 'dead'")),
 )

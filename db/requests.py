@@ -62,20 +62,23 @@ class NewSubtask:
     kind: str
     model: str
     depends_on: Sequence[str] = ()
+    seconds: float | None = None
+    """It is given up if it takes longer."""
 
 
 _ADD_SUBTASKS = """
     added AS (
         INSERT INTO millrace.subtasks
                (id, tenant_id, request_id, position, step, kind, model, owner, depends_on, state,
-                ready_at)
+                ready_at, deadline_at)
         SELECT t.id, q.tenant_id, q.id, t.position, t.step, t.kind, t.model,
                q.tenant_id || '/' || coalesce(q.end_user, ''), string_to_array(t.needs, ','),
                CASE WHEN t.needs = '' THEN 'ready' ELSE 'blocked' END,
-               CASE WHEN t.needs = '' THEN now() END
+               CASE WHEN t.needs = '' THEN now() END, now() + make_interval(secs => t.seconds)
           FROM unnest(CAST(:ids AS uuid[]), CAST(:positions AS integer[]), CAST(:steps AS text[]),
-                      CAST(:kinds AS text[]), CAST(:models AS text[]), CAST(:needs AS text[]))
-               AS t(id, position, step, kind, model, needs), request q
+                      CAST(:kinds AS text[]), CAST(:models AS text[]), CAST(:needs AS text[]),
+                      CAST(:seconds AS double precision[]))
+               AS t(id, position, step, kind, model, needs, seconds), request q
         RETURNING id, tenant_id, model, owner, state
     )
     INSERT INTO millrace.outbox
@@ -155,6 +158,7 @@ def _rows(
         "kinds": [step.kind for step in steps],
         "models": [step.model for step in steps],
         "needs": [",".join(step.depends_on) for step in steps],
+        "seconds": [step.seconds for step in steps],
     }
 
 

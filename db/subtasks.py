@@ -352,6 +352,21 @@ async def end(  # noqa: PLR0913 - as above
     return moved
 
 
+_LATE = text("""
+    SELECT id, request_id AS request, step, kind, model, depends_on, state, attempt, losses,
+           execution
+      FROM millrace.subtasks
+     WHERE deadline_at < now() AND state IN ('ready', 'queued', 'running')
+     ORDER BY deadline_at LIMIT :limit
+""")
+
+
+async def late(connection: AsyncConnection, limit: int) -> list[StoredSubtask]:
+    """The open subtasks whose own deadline is over."""
+    rows = (await connection.execute(_LATE, {"limit": limit})).mappings()
+    return [StoredSubtask(**{**row, "state": SubtaskState(row["state"])}) for row in rows]
+
+
 _EXPIRED = text("""
     SELECT s.id, s.request_id, s.attempt, s.losses, s.execution, s.delivery, s.worker, s.step,
            s.model

@@ -11,6 +11,7 @@ import structlog
 from master.aggregation.cursor import Cursor, PartText, advance
 from master.aggregation.layout import layout
 from master.ending import Ending
+from master.planning.growth import GROWING_KINDS
 from master.planning.plan import AggregatorName, Plan, StepKind
 from master.reassembly import PartStream, Verdict
 from queue_schemas.messages import Channel, Completed, Started, TokenChunk
@@ -107,8 +108,10 @@ class Live:
         self._segments = layout(plan)
         old = self.parts
         self.parts = {step.key: old.get(step.key, PartStream()) for step in plan.steps}
+        added = [s.title for s in plan.steps if s.key not in old and s.kind in GROWING_KINDS]
+        self._statuses += [Status(title) for title in dict.fromkeys(added) if title]
         answers = [step for step in plan.steps if step.kind is StepKind.ANSWER]
-        if len(answers) > 1:
+        if len(answers) > 1 and not old.keys() & {step.key for step in answers}:
             self._statuses.append(Status(f"Split into {len(answers)} parts"))
 
     def expect(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -150,7 +153,7 @@ class Live:
 
     def refresh(self, plan: Plan, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take over what the database says."""
-        if len(plan.steps) != len(self.plan.steps):
+        if len(plan.steps) != len(self.plan.steps) or plan.chosen != self.plan.chosen:
             self.replan(plan, {row["id"]: row["step"] for row in rows})
         for row in rows:
             part = self.parts[row["step"]]

@@ -18,9 +18,10 @@ from db.subtasks import StoredSubtask
 from master import ending
 from master.ending import Ending
 from master.fleet import FleetView
-from master.planning.plan import PLAN_BROKEN, Plan, StepKind
+from master.planning.growth import GROWING_KINDS, Outcome
+from master.planning.plan import PLAN_BROKEN, Plan
 from master.planning.question import Question, Retrieval
-from master.planning.strategies import expand
+from master.planning.strategies import grow
 from master.submit import new_subtasks
 from queue_schemas.messages import Completed
 from queue_schemas.states import SUBTASK_TERMINAL, RequestState, SubtaskState
@@ -43,17 +44,21 @@ async def progress(
     view: FleetView,
 ) -> Progress:
     """Take a request as far as it can go. `steps` are its subtasks before the results."""
-    if len(steps) == 1 and steps[0].id in results and steps[0].kind != StepKind.PLAN:
+    if len(steps) == 1 and steps[0].id in results and steps[0].kind not in GROWING_KINDS:
         return Progress(ended=ending.of_single(results[steps[0].id]))
     # As they stand now: the caller's were read before the results were applied.
     steps = (await subtasks.of_requests(connection, [request]))[request]
-    ready = await _expand(connection, request, steps, view)
+    ready = False
     moved = True
     while moved:
-        steps = (await subtasks.of_requests(connection, [request]))[request]
         unblocked, skipped = await _release(connection, steps)
-        ready |= unblocked
-        moved = unblocked or skipped
+        if unblocked or skipped:
+            steps = (await subtasks.of_requests(connection, [request]))[request]
+        added = await _grow(connection, request, steps, view)
+        if added:
+            steps = (await subtasks.of_requests(connection, [request]))[request]
+        ready |= unblocked or added
+        moved = unblocked or skipped or added
     if any(step.state not in SUBTASK_TERMINAL for step in steps):
         return Progress(ready=ready)
     stored = (await requests.load(connection, [request]))[request]
@@ -80,30 +85,36 @@ def _unreadable(tokens: tuple[int, int]) -> Ending:
     )
 
 
-async def _expand(
+async def _grow(
     connection: AsyncConnection,
     request: UUID,
     steps: Sequence[StoredSubtask],
     view: FleetView,
 ) -> bool:
-    """Add the steps that a finished plan subtask stands for; once only."""
-    planner = next((step for step in steps if step.kind == StepKind.PLAN), None)
-    if planner is None or len(steps) > 1 or planner.state not in SUBTASK_TERMINAL:
+    """Add the steps that follow from those that have ended; whether there are any."""
+    ended = {step.step for step in steps if step.state in SUBTASK_TERMINAL}
+    if not ended or not any(step.kind in GROWING_KINDS for step in steps):
         return False
     stored = (await requests.load(connection, [request]))[request]
     plan = _readable(stored.plan)
-    step = next((s for s in plan.steps if s.key == planner.step), None) if plan else None
-    if plan is None or step is None:
+    if plan is None or not ended <= {step.key for step in plan.steps}:
         return False
-    text = None
-    if planner.state is SubtaskState.SUCCEEDED:
-        text = (await subtasks.texts(connection, request)).get(planner.step)
-    expanded = expand(_question(stored.question), view.fleet(), plan, step, text)
-    kept = expanded.model_dump(mode="json", exclude_defaults=True)
+    rows = await subtasks.details(connection, request)
+    outcomes = {row["step"]: _outcome(row) for row in rows if row["step"] in ended}
+    grown = grow(_question(stored.question), view.fleet(), plan, outcomes)
+    if grown == plan:
+        return False
+    kept = grown.model_dump(mode="json", exclude_defaults=True)
     await requests.store_plan(connection, request, kept)
-    added = {uuid4(): step for step in expanded.steps if step.key != planner.step}
-    await requests.add_steps(connection, request, new_subtasks(added), len(steps))
-    return True
+    known = {step.step for step in steps}
+    added = {uuid4(): step for step in grown.steps if step.key not in known}
+    if added:
+        await requests.add_steps(connection, request, new_subtasks(added), len(steps))
+    return bool(added)
+
+
+def _outcome(row: Mapping[str, Any]) -> Outcome:
+    return Outcome(row["text"] or "", failed=row["state"] != SubtaskState.SUCCEEDED)
 
 
 def _question(stored: Mapping[str, Any]) -> Question:

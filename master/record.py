@@ -8,6 +8,7 @@ from db.requests import StoredRequest
 from master.aggregation.citations import citations
 from master.planning.chat import estimate_chat_tokens
 from master.planning.gate import measured_extra_tokens, measured_speedup
+from master.planning.growth import GROWING_KINDS
 from master.planning.plan import Plan, StepKind
 from queue_schemas.registry import Registry
 
@@ -62,6 +63,8 @@ def _plan(plan: Plan) -> dict[str, Any]:
         "reason": plan.reason,
         "gate": gate,
         "steps": steps,
+        "chosen": plan.chosen or None,
+        "judgements": [judgement.model_dump(mode="json") for judgement in plan.judgements],
     }
 
 
@@ -90,6 +93,7 @@ def _subtask(
         "completion_tokens": completion,
         "engine_seconds": sum(line["engine_seconds"] for line in spent),
         "cost": sum(_cost(line, registry) for line in spent),
+        "text": row["text"] if row["kind"] in GROWING_KINDS else None,
         "error": row["error"],
         "attempts": [_attempt(line) for line in spent],
     }

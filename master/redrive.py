@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import dead, requests
 from db.dead import Original
-from master.planning.plan import Plan, StepKind
+from master.planning.growth import beginning
+from master.planning.plan import Plan
 from master.submit import new_subtasks
 from queue_schemas.states import REQUEST_TERMINAL, RequestState
 
@@ -59,14 +60,15 @@ async def redrive(
 
 
 def _plan(plan: Plan, unanswered: set[str], model: str | None) -> Plan:
-    """The steps to do: all but a plan step that has been expanded into them."""
-    steps = [step for step in plan.steps if step.kind is not StepKind.PLAN] or list(plan.steps)
+    """The plan from its beginning."""
+    plan = beginning(plan)
+    steps = plan.steps
     if model is not None:
-        steps = [
+        steps = tuple(
             step.model_copy(update={"model": model}) if step.key in unanswered else step
             for step in steps
-        ]
-    return plan.model_copy(update={"steps": tuple(steps)})
+        )
+    return plan.model_copy(update={"steps": steps})
 
 
 def _row(original: Original, again: UUID, plan: Plan, model: str | None) -> requests.NewRequest:

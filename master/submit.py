@@ -214,6 +214,8 @@ def _seed(question: Question) -> int:
 def new_subtasks(steps: Mapping[UUID, Step]) -> list[requests.NewSubtask]:
     """Steps as rows to be stored."""
     return [
-        requests.NewSubtask(subtask, step.key, step.kind.value, step.model, step.depends_on)
+        requests.NewSubtask(
+            subtask, step.key, step.kind.value, step.model, step.depends_on, step.seconds
+        )
         for subtask, step in steps.items()
     ]

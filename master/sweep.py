@@ -18,7 +18,7 @@ from db import outbox, requests, subtasks
 from db.requests import LockedRequest
 from master import retry
 from master.announce import broadcast
-from master.apply import Applied, Result, advance
+from master.apply import Applied, Result, advance, settle
 from master.attempts import Limits, after_loss
 from master.batches import LONGEST_PAUSE_SECONDS, is_away, is_outage
 from master.cancel import EXPIRED, end_early, tell_stopped
@@ -30,6 +30,7 @@ from master.settings import MasterSettings
 from master.streams import Streams
 from queue_schemas import topology
 from queue_schemas.messages import Cancel, ErrorKind, Failed
+from queue_schemas.states import SubtaskState
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,7 @@ _ONE_SWEEPER = 7_421_002
 _AT_ONCE = 200
 _FORGOTTEN_EVERY = 10
 _BROKER_SECONDS = 3.0
+_LATE = '{"kind": "permanent", "code": "too_slow", "message": "it took longer than it may"}'
 
 
 class Sweeper:
@@ -68,6 +70,7 @@ class Sweeper:
         while True:
             try:
                 await self.expire_requests()
+                await self.give_up_late()
                 if time.monotonic() >= self._deaf_until:
                     await self.rescue_lost()
                 if rounds % _FORGOTTEN_EVERY == 0:
@@ -95,6 +98,33 @@ class Sweeper:
         for locked, dropped in stopped:
             log.info("sweep.expired", request=str(locked.id))
             await tell_stopped(self._bus, self._streams, self._key, locked, EXPIRED, dropped)
+
+    async def give_up_late(self) -> None:
+        """End subtasks that took longer than their plan lets them; it goes on without them."""
+        async with self._engine.begin() as connection:
+            late = await subtasks.late(connection, _AT_ONCE)
+            if not late:
+                return
+            ids = sorted({subtask.request for subtask in late})
+            applied = Applied(requests=await requests.lock(connection, ids))
+            ended = [
+                subtask
+                for subtask in late
+                if await subtasks.end(
+                    connection,
+                    subtask.id,
+                    subtask.attempt,
+                    SubtaskState.FAILED,
+                    error=_LATE,
+                )
+            ]
+            steps = await subtasks.of_requests(connection, ids)
+            concerned = {subtask.request for subtask in ended}
+            await settle(connection, concerned, steps, {}, self._view, applied)
+        for subtask in ended:
+            log.info("sweep.late", subtask=str(subtask.id), step=subtask.step)
+            await broadcast(self._bus, Cancel(subtasks=(subtask.id,)), self._key)
+        await tell(applied, self._bus, self._streams, self._dispatcher, self._key)
 
     async def rescue_lost(self) -> None:
         """Take subtasks away from workers that fell silent."""

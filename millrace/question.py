@@ -18,6 +18,9 @@ class Strategy(StrEnum):
     SPLIT = "split"
     DIRECT = "direct"
     RAG = "rag"
+    ENSEMBLE = "ensemble"
+    CREW = "crew"
+    ROUTER = "router"
 
 
 def body(model: str, question: str, documents: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -140,9 +140,42 @@ class Roles(BaseModel):
     plan: str | None = Field(default=None, description="Splits a question; none: by rules only.")
     synthesis: str | None = Field(default=None, description="Merges the parts.")
     task: str | None = Field(default=None, description="Titles, tags and follow-up prompts.")
+    optimise: str | None = Field(
+        default=None, description="Rewrites the question for an ensemble; none: left as it is."
+    )
+    judge: str | None = Field(
+        default=None, description="Judges answers, reviews and checks; none: the largest model."
+    )
+    research: str | None = Field(default=None, description="Gathers notes in a crew.")
+    write: str | None = Field(default=None, description="Writes from them, for all to see.")
+    classify: str | None = Field(
+        default=None, description="Says what kind of question it is; none: the cheapest model."
+    )
     embedding: str | None = Field(
         default=None, description="For new collections; none: the first embedding model, if any."
     )
+
+
+class EnsembleMode(StrEnum):
+    """What becomes of the answers of an ensemble."""
+
+    PICK = "pick"
+    """The best one is shown."""
+    FUSE = "fuse"
+    """One answer is made of all."""
+
+
+class Ensemble(BaseModel):
+    """How `millrace/ensemble` answers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    candidates: tuple[str, ...] = Field(
+        default=(), max_length=8, description="Models; none: the first three that write."
+    )
+    mode: EnsembleMode = EnsembleMode.PICK
+    minimum: int = Field(default=1, ge=1, le=8, description="Answers without which it has failed.")
+    seconds: float = Field(default=120.0, gt=0, description="A candidate may take so long.")
 
 
 class Registry(BaseModel):
@@ -152,6 +185,7 @@ class Registry(BaseModel):
 
     models: tuple[Model, ...] = Field(min_length=1)
     roles: Roles = Roles()
+    ensemble: Ensemble = Ensemble()
     currency: str = "USD"
 
     @model_validator(mode="after")
@@ -167,6 +201,9 @@ class Registry(BaseModel):
         for role, name in self.roles.model_dump().items():
             if name is not None and name not in names:
                 raise ValueError(f"roles.{role} names {name!r}, which is not a model")
+        for name in self.ensemble.candidates:
+            if name not in {model.name for model in self.chat_models()}:
+                raise ValueError(f"ensemble.candidates names {name!r}, which answers no chats")
         embedding = self.get(self.roles.embedding) if self.roles.embedding else None
         if embedding is not None and embedding.chats:
             raise ValueError(f"roles.embedding names {embedding.name!r}, which does not embed")

@@ -39,6 +39,10 @@ def _synthesis(plan: Plan) -> tuple[Segment, ...]:
     return tuple(Segment(step.key) for step in _of_kind(plan, StepKind.SYNTHESIS)[:1])
 
 
+def _chosen(plan: Plan) -> tuple[Segment, ...]:
+    return (Segment(plan.chosen),) if plan.chosen else ()
+
+
 def _sections(plan: Plan) -> tuple[Segment, ...]:
     steps = _of_kind(plan, StepKind.ANSWER)
     return tuple(_section(number, step) for number, step in enumerate(steps, start=1))
@@ -59,4 +63,5 @@ LAYOUTS: Mapping[AggregatorName, Callable[[Plan], tuple[Segment, ...]]] = {
     AggregatorName.SINGLE: _single,
     AggregatorName.SECTIONS: _sections,
     AggregatorName.SYNTHESIS: _synthesis,
+    AggregatorName.CHOSEN: _chosen,
 }

@@ -121,6 +121,7 @@ class SubtaskRecord(BaseModel):
     completion_tokens: int
     engine_seconds: float
     cost: float
+    text: str | None = Field(description="Of steps whose text need not be in the answer.")
     error: dict[str, Any] | None
     attempts: list[AttemptRecord]
 

@@ -82,6 +82,15 @@ def cheapest_model(tokens: int, fleet: Fleet) -> Model:
     return cheapest([model for model in models if tokens <= model.context_length] or models)
 
 
+def largest_model(fleet: Fleet) -> Model:
+    """The model to ask where it matters: by price, then memory, then room, then file order."""
+    models = generative(fleet.registry.chat_models())
+    return max(
+        models,
+        key=lambda m: (m.price.prompt + m.price.completion, m.gpu_memory_gib, m.context_length),
+    )
+
+
 def role(name: str | None, fleet: Fleet) -> Model | None:
     """The model of a role in the registry, if it is set and answers chats."""
     model = fleet.registry.get(name) if name else None

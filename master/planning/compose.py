@@ -26,7 +26,7 @@ def messages_for(
 
 
 def _results(plan: Plan, step: Step, inputs: Mapping[str, str | None], phrases: Phrases) -> str:
-    labels = _labels(plan, phrases)
+    labels = dict(zip(step.depends_on, step.labels, strict=False)) or _labels(plan, phrases)
     present: list[tuple[str, str]] = []
     missing: list[str] = []
     for key in step.depends_on:

@@ -15,6 +15,8 @@ from master.planning.question import Fleet, Question
 from master.planning.quoting import unmarked
 from queue_schemas.messages import Passage
 
+LATER = ""
+"""In the place of a step's key: what is kept for steps that are to come."""
 _SPARE_TOKENS = 64
 _FEW_WORDS = 8
 """A question that short is about what was said before."""
@@ -48,6 +50,8 @@ def ground(
         return plan
     numbered = _Numbers(_highest_given(plan, question))
     steps: list[Step] = []
+    for source in found.get(LATER, ()):
+        numbered.keep(source)
     for step in plan.steps:
         if step.key not in found:
             steps.append(step)
@@ -59,6 +63,24 @@ def ground(
     return plan.model_copy(update={"steps": tuple(steps), **sources})
 
 
+def ground_later(plan: Plan, step: Step, question: Question, fleet: Fleet) -> tuple[Plan, Step]:
+    """A step that was added to the plan, with the sources that were kept for such steps."""
+    fitting = {source.number for source in _fitting(step, plan.sources, fleet)}
+    sources = tuple(
+        source.model_copy(update={"steps": (*source.steps, step.key)})
+        if source.number in fitting
+        else source
+        for source in plan.sources
+    )
+    passages = [_passage(source) for source in sources if source.number in fitting]
+    only = question.retrieval is not None and question.retrieval.only
+    return plan.model_copy(update={"sources": sources}), _given(step, passages, fleet, only=only)
+
+
+def _passage(source: Source) -> Passage:
+    return Passage(number=source.number, source=unmarked(source.label), text=unmarked(source.text))
+
+
 class _Numbers:
     """Which number each piece has, counted on from those that came with the question."""
 
@@ -67,12 +89,15 @@ class _Numbers:
         self._sources: dict[int, Source] = {}
 
     def passage(self, source: Source, step: str) -> Passage:
+        return _passage(self.keep(source, step))
+
+    def keep(self, source: Source, *steps: str) -> Source:
         known = self._sources.get(source.chunk)
-        steps = (*known.steps, step) if known else (step,)
         number = known.number if known else self._highest + len(self._sources) + 1
-        kept = (known or source).model_copy(update={"number": number, "steps": steps})
+        given = (*(known.steps if known else ()), *steps)
+        kept = (known or source).model_copy(update={"number": number, "steps": given})
         self._sources[source.chunk] = kept
-        return Passage(number=number, source=unmarked(kept.label), text=unmarked(kept.text))
+        return kept
 
     def sources(self) -> tuple[Source, ...]:
         return tuple(self._sources.values())

@@ -1,9 +1,8 @@
 """Asking a model for the parts of a question, and reading its answer without trusting it."""
 
-import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from master.planning.assign import role
 from master.planning.chat import estimate_tokens
@@ -12,6 +11,7 @@ from master.planning.plan import AggregatorName, Plan, Step, StepKind
 from master.planning.question import Fleet
 from master.planning.quoting import quoted
 from master.planning.structure import MOST_PARTS, Part, Structure, shortened
+from master.planning.structured import Unreadable, object_format, read_object
 from queue_schemas.registry import Capability, Model, ProviderName
 
 KEY = "plan"
@@ -74,10 +74,7 @@ def planning_plan(text: str, model: Model) -> Plan:
         parameters={
             "temperature": 0,
             "max_tokens": min(_OUTPUT_TOKENS, model.max_output_tokens),
-            "response_format": {
-                "type": "json_schema",
-                "json_schema": {"name": "plan", "strict": True, "schema": SCHEMA},
-            },
+            "response_format": object_format("plan", _PROPERTIES),
         },
     )
     reason = f"The rules found no parts; {model.name} is asked for them."
@@ -86,7 +83,10 @@ def planning_plan(text: str, model: Model) -> Plan:
 
 def read_proposal(answer: str, question: str) -> Structure:
     """The structure that a model proposed. Raises SillyPlan."""
-    parts = _parse(answer).parts
+    try:
+        parts = read_object(answer, _Proposal).parts
+    except Unreadable as error:
+        raise SillyPlan(str(error)) from error
     if len(parts) < 2:
         raise SillyPlan("it found one part only")
     for name in ("title", "prompt"):
@@ -97,20 +97,6 @@ def read_proposal(answer: str, question: str) -> Structure:
         _in_order([_part(place, parts, needs[place], question) for place in range(len(parts))]),
         f"{len(parts)} parts by a model's plan",
     )
-
-
-def _parse(answer: str) -> _Proposal:
-    start, end = answer.find("{"), answer.rfind("}")
-    if start < 0 or end < start:
-        raise SillyPlan("it is not JSON")
-    try:
-        return _Proposal.model_validate(json.loads(answer[start : end + 1]))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(step) for step in first["loc"])
-        raise SillyPlan(f"{where or 'it'}: {first['msg']}") from error
-    except (ValueError, RecursionError) as error:
-        raise SillyPlan("it is not JSON") from error
 
 
 def _part(
@@ -153,27 +139,22 @@ def _in_order(parts: list[Part]) -> tuple[Part, ...]:
     )
 
 
-SCHEMA = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["parts"],
-    "properties": {
-        "parts": {
-            "type": "array",
-            "minItems": 1,
-            "maxItems": MOST_PARTS,
-            "items": {
-                "type": "object",
-                "additionalProperties": False,
-                "required": ["title", "prompt", "kind", "depends_on"],
-                "properties": {
-                    "title": {"type": "string"},
-                    "prompt": {"type": "string"},
-                    "kind": {"type": "string", "enum": ["chat", "code", "reasoning", "summary"]},
-                    "depends_on": {"type": "array", "items": {"type": "integer"}},
-                },
+_PROPERTIES: dict[str, JsonValue] = {
+    "parts": {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": MOST_PARTS,
+        "items": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["title", "prompt", "kind", "depends_on"],
+            "properties": {
+                "title": {"type": "string"},
+                "prompt": {"type": "string"},
+                "kind": {"type": "string", "enum": ["chat", "code", "reasoning", "summary"]},
+                "depends_on": {"type": "array", "items": {"type": "integer"}},
             },
-        }
-    },
+        },
+    }
 }
-"""What the engine is held to. Written out: engines differ in what they take from pydantic's."""
+"""What the engine is held to."""

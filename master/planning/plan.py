@@ -24,6 +24,12 @@ class StepKind(StrEnum):
     """Asks a model for the parts; its result is expanded into steps."""
     SYNTHESIS = "synthesis"
     """Merges the answers of other steps."""
+    PREPARE = "prepare"
+    """Works for the steps after it: a better question, a class, notes."""
+    CANDIDATE = "candidate"
+    """Answers the question, and is shown if it is chosen."""
+    JUDGE = "judge"
+    """Says how good other answers are."""
     TASK = "task"
     """A front end's background prompt: title, tags, follow-ups, query."""
 
@@ -34,6 +40,7 @@ class AggregatorName(StrEnum):
     SINGLE = "single"
     SECTIONS = "sections"
     SYNTHESIS = "synthesis"
+    CHOSEN = "chosen"
 
 
 class Source(BaseModel):
@@ -90,6 +97,36 @@ class Step(BaseModel):
     depends_on: tuple[str, ...] = Field(
         default=(), description="Keys of steps whose texts this one is given."
     )
+    labels: tuple[str, ...] = Field(
+        default=(), description="What those are called, in their order; empty: by their part."
+    )
+    seconds: float | None = Field(
+        default=None, gt=0, description="Given up if it takes longer, waiting included."
+    )
+
+
+class JudgementKind(StrEnum):
+    """What somebody said of answers."""
+
+    CHOICE = "choice"
+    """Which of several is best."""
+    REVIEW = "review"
+    """Whether a draft is good enough."""
+    CHECK = "check"
+    """How well an answer answers, by the model itself."""
+
+
+class Judgement(BaseModel):
+    """What a step found of the answers of others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    step: str = Field(description="Key of the step that judged.")
+    kind: JudgementKind
+    scores: dict[str, float] = Field(default_factory=dict, description="0 to 100, by step.")
+    passed: bool | None = None
+    reason: str = Field(default="", description="In the judge's words.")
+    problem: str = Field(default="", description="Why it could not be used; empty: it was.")
 
 
 class Gate(BaseModel):
@@ -112,8 +149,11 @@ class Plan(BaseModel):
     aggregator: AggregatorName
     steps: tuple[Step, ...] = Field(min_length=1)
     gate: Gate | None = None
+    lookup: str = Field(default="", description="What is looked up for steps that are to come.")
     sources: tuple[Source, ...] = Field(default=(), description="In the order of their numbers.")
     retrieved: Retrieved | None = None
+    chosen: str = Field(default="", description="Key of the step whose text is the answer.")
+    judgements: tuple[Judgement, ...] = ()
     reason: str = Field(default="", description="Why this plan, in one sentence for a person.")
 
     @model_validator(mode="after")

@@ -23,6 +23,9 @@ class Retrieval(BaseModel):
         default=None, description="What a document's metadata must contain."
     )
     only: bool = Field(default=False, description="Answer from the sources and nothing else.")
+    optional: bool = Field(
+        default=False, description="Go on without where there is no such collection."
+    )
 
 
 @dataclass(frozen=True)

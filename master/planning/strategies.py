@@ -5,10 +5,12 @@ from dataclasses import replace
 
 from pydantic import JsonValue, ValidationError
 
+from master.planning import crew, ensemble, router
 from master.planning.assign import default_model, requested_limit
 from master.planning.compose import messages_for
 from master.planning.direct import direct_plan
 from master.planning.front_end import background_task, task_plan
+from master.planning.growth import Grow, Outcome, Outcomes
 from master.planning.model_plan import (
     SillyPlan,
     is_worth_planning,
@@ -24,9 +26,10 @@ from queue_schemas.registry import RESERVED_PREFIX, Registry
 
 __all__ = [
     "STRATEGIES",
+    "Outcome",
     "UnknownModel",
     "asked_as",
-    "expand",
+    "grow",
     "messages_for",
     "model_names",
     "named",
@@ -34,7 +37,9 @@ __all__ = [
 ]
 
 RAG = "rag"
-_LISTED = ("auto", "split", RAG)
+_FROM_DOCUMENTS = (RAG, router.NAME)
+"""Strategies that look something up, also where the client says nothing of it."""
+_LISTED = ("auto", "split", RAG, ensemble.NAME, crew.NAME, router.NAME)
 _TEMPERATURE = 0.2
 """Of answers from documents, unless the client says otherwise: quoting needs no fancy."""
 _MOST_TOKENS = 1024
@@ -57,12 +62,12 @@ def named(question: Question) -> Question:
     if background_task(question) is not None:
         return replace(question, retrieval=None)
     name, _, collection = question.model.removeprefix(RESERVED_PREFIX).partition(":")
-    if not question.model.startswith(RESERVED_PREFIX) or name != RAG:
+    if not question.model.startswith(RESERVED_PREFIX) or name not in _FROM_DOCUMENTS:
         return question
-    given = question.retrieval or Retrieval()
-    wanted = (
-        given.model_dump() | {"only": True} | ({"collection": collection} if collection else {})
-    )
+    given = question.retrieval or Retrieval(optional=name != RAG and not collection)
+    wanted = given.model_dump() | ({"only": True} if name == RAG else {})
+    if collection:
+        wanted["collection"] = collection
     try:
         return replace(question, retrieval=Retrieval.model_validate(wanted))
     except ValidationError:
@@ -80,12 +85,22 @@ def plan(question: Question, fleet: Fleet) -> Plan:
     return chosen if task is None else task_plan(question, task, fleet)
 
 
-def expand(question: Question, fleet: Fleet, plan: Plan, step: Step, text: str | None) -> Plan:
+def grow(question: Question, fleet: Fleet, plan: Plan, outcomes: Outcomes) -> Plan:
+    """The plan with what follows, now that these steps have ended; the same if nothing does."""
+    strategy = GROWING.get(plan.strategy)
+    return strategy(question, fleet, plan, outcomes) if strategy else plan
+
+
+def _split_by_model(question: Question, fleet: Fleet, plan: Plan, outcomes: Outcomes) -> Plan:
     """The plan with its answering steps, now that the step that asked a model for them ended.
 
-    `text` is the model's answer, None when there is none. What cannot be used falls back to the
-    rules and then to one answer, so this always gives a plan that can be carried out.
+    What cannot be used falls back to the rules and then to one answer, so this always gives a plan
+    that can be carried out.
     """
+    step = plan.steps[0]
+    if len(plan.steps) > 1 or step.kind is not StepKind.PLAN or step.key not in outcomes:
+        return plan
+    text = None if outcomes[step.key].failed else outcomes[step.key].text
     before = (step,)
     problem = "it failed"
     if text is not None:
@@ -120,7 +135,9 @@ def _strategy(question: Question) -> Callable[[Question, Fleet], Plan] | None:
     if not question.model.startswith(RESERVED_PREFIX):
         return _named
     name, _, collection = question.model.removeprefix(RESERVED_PREFIX).partition(":")
-    if collection and (name != RAG or (question.retrieval or Retrieval()).collection != collection):
+    if collection and (
+        name not in _FROM_DOCUMENTS or (question.retrieval or Retrieval()).collection != collection
+    ):
         return None
     return STRATEGIES.get(name)
 
@@ -202,4 +219,13 @@ STRATEGIES: Mapping[str, Callable[[Question, Fleet], Plan]] = {
     "direct": _direct,
     "split": _split,
     RAG: _rag,
+    ensemble.NAME: ensemble.ensemble_plan,
+    crew.NAME: crew.crew_plan,
+    router.NAME: router.router_plan,
+}
+GROWING: Mapping[str, Grow] = {
+    "split": _split_by_model,
+    ensemble.NAME: ensemble.grow,
+    crew.NAME: crew.grow,
+    router.NAME: router.grow,
 }

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Mapping
 from uuid import UUID
 
-from master.planning.grounding import ground
+from master.planning.grounding import LATER, ground
 from master.planning.plan import Plan, Retrieved, Source
 from master.planning.question import Fleet, Question, Retrieval
-from master.retrieval.search import Hit, Query, Searcher, SearchResult
+from master.retrieval.search import Hit, Query, Searcher, SearchResult, UnknownCollection
 
 _AT_ONCE = 3
 """Searches of one request; each holds a connection of the pool."""
@@ -19,6 +19,8 @@ async def look_up(
 ) -> Plan:
     """The plan with what was found for each of its steps. Raises what `Searcher.search` does."""
     wanted = {step.key: step.lookup for step in plan.steps if step.lookup}
+    if plan.lookup:
+        wanted[LATER] = plan.lookup
     if question.retrieval is None or not wanted:
         return plan
     retrieval = question.retrieval
@@ -30,7 +32,13 @@ async def look_up(
 
     # Not a task group: the caller knows the search's own errors, and not groups of them.
     texts = list(dict.fromkeys(wanted.values()))
-    results = dict(zip(texts, await asyncio.gather(*map(search, texts)), strict=True))
+    try:
+        found_by_text = await asyncio.gather(*map(search, texts))
+    except UnknownCollection:
+        if not retrieval.optional:
+            raise
+        return plan
+    results = dict(zip(texts, found_by_text, strict=True))
     found = {key: [_source(hit) for hit in results[text].hits] for key, text in wanted.items()}
     return ground(plan, found, question, fleet, _report(retrieval, results))
 

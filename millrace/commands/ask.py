@@ -53,11 +53,12 @@ def ask(  # noqa: PLR0913, PLR0917  one argument for each option
       millrace ask "What changed?" --file CHANGELOG.md --file README.md
       millrace ask "How many days of leave are there?" --collection handbook
       millrace ask "Write quicksort" --model codellama:34b-instruct
+      millrace ask "Is it worth it?" --strategy ensemble
       git diff | millrace ask - --json | jq .request.usage
     """
     if model and strategy not in {None, Strategy.DIRECT}:
         raise typer.BadParameter(f"--model asks one model; it cannot be combined with {strategy}")
-    if collection and strategy not in {None, Strategy.RAG, Strategy.DIRECT}:
+    if collection and strategy not in {None, Strategy.RAG, Strategy.DIRECT, Strategy.ROUTER}:
         raise typer.BadParameter(f"--collection cannot be combined with --strategy {strategy}")
     text = sys.stdin.read() if question == "-" else question
     if not text.strip():

@@ -218,11 +218,14 @@ async def installations(
     *models: Mapping[str, Any],
     masters: int,
     roles: Mapping[str, str] | None = None,
+    ensemble: Mapping[str, Any] | None = None,
     provider: MakeProvider = make_provider,
     **settings: Any,
 ) -> AsyncGenerator[list[Mill], None]:
     """Masters on one broker and one database, and one worker for each model."""
-    registry = Registry.model_validate({"models": list(models), "roles": dict(roles or {})})
+    registry = Registry.model_validate(
+        {"models": list(models), "roles": dict(roles or {}), "ensemble": dict(ensemble or {})}
+    )
     given = {**QUICK, **settings, "DATABASE_URL": SecretStr(database_url)}
     key = await make_key(database_url, "acme", "tests")
     broker = MemoryBroker()

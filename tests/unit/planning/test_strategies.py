@@ -5,11 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from master.planning.chat import estimate_chat_tokens, text_of
+from master.planning.growth import Outcome
 from master.planning.plan import AggregatorName, StepKind
 from master.planning.strategies import (
     STRATEGIES,
     UnknownModel,
-    expand,
+    grow,
     messages_for,
     model_names,
     plan,
@@ -31,7 +32,9 @@ THREE = "1. Explain what a quorum queue is\n2. Write a Python consumer\n3. Write
 COMPARE = "Compare Postgres, MySQL and SQLite regarding speed."
 LONG = "Our small bakery wants to move online without losing its regulars and its charm. " * 4
 SYSTEM = {"role": "system", "content": "Be brief."}
-LISTED = ("millrace/auto", "millrace/split", "millrace/rag")
+LISTED = tuple(
+    f"millrace/{name}" for name in ("auto", "split", "rag", "ensemble", "crew", "router")
+)
 
 
 def test_a_named_model_gets_everything_unchanged():
@@ -54,7 +57,7 @@ def test_an_unknown_model_is_refused_with_what_there_is(name):
 
 def test_the_model_list_has_no_embedding_models():
     assert model_names(fleet().registry) == [SMALL, CODER, *LISTED]
-    assert set(STRATEGIES) == {"auto", "direct", "split", "rag"}
+    assert {f"millrace/{name}" for name in STRATEGIES} == {*LISTED, "millrace/direct"}
 
 
 def test_split_gives_parts_to_fitting_models_with_their_dependencies():
@@ -235,22 +238,27 @@ def test_without_that_role_or_with_found_parts_no_model_is_asked():
     assert plan(question("Short one."), fleet(**PLANNER)).strategy == "direct"
 
 
+def expanded(asked, known, made, text):
+    """The plan after the planning step said this, or failed."""
+    return grow(asked, known, made, {"plan": Outcome(text or "", failed=text is None)})
+
+
 def test_a_good_proposal_becomes_the_answering_steps_after_the_planning_step():
     asked, known, made = _planning()
-    grown = expand(asked, known, made, made.steps[0], f"Sure!\n```json\n{GOOD}\n```")
+    grown = expanded(asked, known, made, f"Sure!\n```json\n{GOOD}\n```")
     assert grown.steps[0] == made.steps[0]
     assert [(s.title, s.depends_on) for s in grown.steps[1:]] == [
         ("Shop", ()),
         ("Launch", ("part-1",)),
     ]
     assert grown.steps[1].messages[0] == SYSTEM
-    assert expand(asked, known, made, made.steps[0], f"Sure!\n```json\n{GOOD}\n```") == grown
+    assert expanded(asked, known, made, f"Sure!\n```json\n{GOOD}\n```") == grown
 
 
 def test_a_proposal_in_another_order_is_put_in_order():
     asked, known, made = _planning()
     text = _proposal(("Second", "b", [2]), ("First", "a", []))
-    grown = expand(asked, known, made, made.steps[0], text)
+    grown = expanded(asked, known, made, text)
     assert [(s.title, s.depends_on) for s in grown.steps[1:]] == [
         ("First", ()),
         ("Second", ("part-1",)),
@@ -279,7 +287,7 @@ def test_a_proposal_in_another_order_is_put_in_order():
 )
 def test_a_silly_proposal_falls_back_to_one_answer(text):
     asked, known, made = _planning()
-    grown = expand(asked, known, made, made.steps[0], text)
+    grown = expanded(asked, known, made, text)
     assert [step.kind for step in grown.steps] == [StepKind.PLAN, StepKind.ANSWER]
     assert (grown.strategy, grown.aggregator) == ("direct", AggregatorName.SINGLE)
     assert grown.steps[1].messages == asked.messages
@@ -289,14 +297,14 @@ def test_a_silly_proposal_falls_back_to_one_answer(text):
 def test_a_failed_planning_step_falls_back_to_the_rules_first():
     asked, known, made = _planning()
     asked = question(THREE, "millrace/split")
-    grown = expand(asked, known, made, made.steps[0], None)
+    grown = expanded(asked, known, made, None)
     assert [step.key for step in grown.steps] == ["plan", "part-1", "part-2", "part-3"]
 
 
 @given(st.text(max_size=200) | st.builds(lambda n: GOOD[:n], st.integers(0, len(GOOD))))
 def test_any_answer_of_the_planning_model_gives_a_plan(text):
     asked, known, made = _planning()
-    grown = expand(asked, known, made, made.steps[0], text)
+    grown = expanded(asked, known, made, text)
     assert grown.steps[0].kind is StepKind.PLAN
     assert any(step.kind is StepKind.ANSWER for step in grown.steps)
 
@@ -308,7 +316,7 @@ NEEDS = st.lists(st.lists(st.integers(1, 8), max_size=3), min_size=2, max_size=8
 def test_a_proposal_is_carried_out_as_a_dag_or_not_at_all(needs):
     asked, known, made = _planning()
     text = _proposal(*((f"T{n}", f"p{n}", need) for n, need in enumerate(needs)))
-    grown = expand(asked, known, made, made.steps[0], text)
+    grown = expanded(asked, known, made, text)
     placed = {"plan"}
     for step in grown.steps:
         assert set(step.depends_on) <= placed
