@@ -211,13 +211,22 @@ async def dense(
 
 _SPARSE = Statement("""
     SELECT chunk_id, score
-      FROM millrace.sparse_hits(:collection, :query, CAST(:documents AS uuid[]), :limit)
+      FROM millrace.sparse_hits(:collection, :query, CAST(:documents AS uuid[]), :limit,
+                                CAST(:also AS bigint[]))
 """)
 
 
-async def sparse(connection: AsyncConnection, scope: Scope, query: str, limit: int) -> list[Hit]:
+async def sparse(
+    connection: AsyncConnection,
+    scope: Scope,
+    query: str,
+    limit: int,
+    also: Several[int] = (),
+) -> list[Hit]:
     """The best chunks by BM25, best first. Chunks that share no word are not among them.
 
+    After them come those of `also` that are not among the best, in no order; what shares no word
+    scores 0, if any word of the query is known at all.
     Exact in collections of up to 8 000 chunks. In larger ones about 1 000 that have the weightiest
     words together are compared, and a better one may be missed.
     """
@@ -226,6 +235,7 @@ async def sparse(connection: AsyncConnection, scope: Scope, query: str, limit: i
         "query": storable(query),
         "documents": scope.documents,
         "limit": limit,
+        "also": list(also),
     }
     rows = await _SPARSE.run(connection, values)
     return [Hit(row["chunk_id"], row["score"]) for row in rows]

@@ -1,7 +1,4 @@
-"""How chunks that one leg found score in the other one.
-
-Both want a connection of `tenancy.as_tenant`.
-"""
+"""How near chunks are that were found by their words. Wants a connection of `tenancy.as_tenant`."""
 
 from collections.abc import Collection as Several
 from collections.abc import Sequence
@@ -11,7 +8,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db.chunks import Scope
 from db.drafts import as_text
 from db.statement import Statement
-from db.terms import storable
 
 _COSINES = Statement("""
     SELECT c.id, 1 - (c.embedding <=> (SELECT CAST(CAST(:vector AS text) AS vector))) AS score
@@ -35,41 +31,3 @@ async def cosines(
         "dimension": len(vector),
     }
     return {row["id"]: row["score"] for row in await _COSINES.run(connection, values)}
-
-
-_BM25 = Statement("""
-    WITH asked AS (
-        SELECT ('{' || string_agg(w.index || ':' || w.idf, ',') || '}/1000000000')::sparsevec
-               AS weights
-          FROM (SELECT millrace.term_index(t.lexeme) AS index,
-                       max(ln(1 + (c.chunk_count - t.chunk_count + 0.5::float8)
-                                  / (t.chunk_count + 0.5::float8)))::real AS idf
-                  FROM millrace.collections c
-                 CROSS JOIN LATERAL
-                       unnest(to_tsvector(c.language::regconfig, left(:query, 20000))) q
-                  JOIN millrace.terms t
-                    ON t.collection_id = c.id AND t.tenant_id = c.tenant_id
-                   AND t.lexeme = q.lexeme
-                 WHERE c.id = :collection AND c.tenant_id = :tenant
-                 GROUP BY 1) w
-    )
-    SELECT t.chunk_id AS id, -(t.weights <#> a.weights) AS score
-      FROM millrace.chunk_terms t CROSS JOIN asked a
-     WHERE t.chunk_id = ANY (CAST(:chunks AS bigint[])) AND t.tenant_id = :tenant
-       AND a.weights IS NOT NULL
-""")
-
-
-async def bm25(
-    connection: AsyncConnection, scope: Scope, query: str, chunks: Several[int]
-) -> dict[int, float]:
-    """BM25 by chunk, as `chunks.sparse` scores; 0 for those that share no word."""
-    if not chunks:
-        return {}
-    values = {
-        "query": storable(query),
-        "collection": scope.collection.id,
-        "tenant": scope.collection.tenant,
-        "chunks": list(chunks),
-    }
-    return {row["id"]: row["score"] for row in await _BM25.run(connection, values)}

@@ -226,12 +226,12 @@ async def _candidates(
             dense = {hit.chunk: hit.score for hit in hits}
     if strategy is not Strategy.DENSE:
         with times.of("sparse"):
-            hits = await chunks.sparse(connection, scope, query.text, query.candidates)
+            hits = await chunks.sparse(
+                connection, scope, query.text, query.candidates, also=tuple(dense or ())
+            )
             sparse = {hit.chunk: hit.score for hit in hits}
     if dense is not None and sparse is not None and vector is not None:
         with times.of("dense"):
             dense |= await scores.cosines(connection, scope, vector, sparse.keys() - dense.keys())
-        with times.of("sparse"):
-            sparse |= await scores.bm25(connection, scope, query.text, dense.keys() - sparse.keys())
     weight = scope.collection.dense_weight if query.dense_weight is None else query.dense_weight
     return fuse(dense, sparse, weight, scope.collection.chunk_count)

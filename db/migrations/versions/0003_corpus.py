@@ -240,7 +240,7 @@ RETURN (
 # a chunk is taken to have all the others, and the last set is to have any of those.
 _SPARSE_HITS = """
 CREATE FUNCTION millrace.sparse_hits(
-    of_collection uuid, query text, of_documents uuid[], most integer)
+    of_collection uuid, query text, of_documents uuid[], most integer, also bigint[])
 RETURNS TABLE (chunk_id bigint, score double precision)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, millrace, {extensions}, pg_temp
@@ -334,6 +334,9 @@ BEGIN
         to_read := to_read * 8;
     END LOOP;
     RETURN QUERY SELECT h.id, h.score FROM unnest(ids, scores) h(id, score) WHERE h.score > 0;
+    RETURN QUERY SELECT t.chunk_id, -(t.weights <#> asked) FROM chunk_terms t
+     WHERE t.chunk_id = ANY (also) AND t.chunk_id <> ALL (coalesce(ids, '{{}}'))
+       AND t.collection_id = of_collection AND t.tenant_id = of_tenant;
 END
 $$;
 """

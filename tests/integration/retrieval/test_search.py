@@ -122,7 +122,10 @@ async def test_a_leg_scores_what_the_other_one_found_as_it_would_itself(
         sparse = await chunks.sparse(connection, scope, query, 10)
         ids = [hit.chunk for hit in dense]
         near = await scores.cosines(connection, scope, vector, ids)
-        words = await scores.bm25(connection, scope, query, ids)
+        words = {
+            hit.chunk: hit.score
+            for hit in await chunks.sparse(connection, scope, query, 1, also=ids)
+        }
     assert near == pytest.approx({hit.chunk: hit.score for hit in dense}, abs=1e-6)
     assert {id_: s for id_, s in words.items() if s} == pytest.approx(
         {hit.chunk: hit.score for hit in sparse}, abs=1e-6
