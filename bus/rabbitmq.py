@@ -180,6 +180,8 @@ class RabbitBus:
         for consumption in self._consumptions:
             await consumption.abandon()
         self._consumptions.clear()
+        for task in self._working:
+            task.cancel()
         await self._publisher.aclose()
         await self._streamer.aclose()
         await asyncio.gather(*(connection.aclose() for connection in self._connections))
@@ -194,7 +196,9 @@ class RabbitBus:
 
         async def alone() -> T:
             async with self._one_at_a_time:
-                return await work()
+                with bus_errors("waiting for an answer of RabbitMQ"):
+                    async with asyncio.timeout(self._timeout):
+                        return await work()
 
         task = asyncio.create_task(alone())
         self._working.add(task)

@@ -19,7 +19,7 @@ _RECORD = Statement("""
     INSERT INTO millrace.attempts
            (subtask_id, attempt, execution, tenant_id, model, worker, outcome, applied, error,
             prompt_tokens, completion_tokens, estimated, engine_seconds, load_seconds,
-            first_token_seconds)
+            first_token_seconds, seams)
     SELECT * FROM unnest(
            CAST(:subtasks AS uuid[]), CAST(:attempts AS integer[]), CAST(:executions AS uuid[]),
            CAST(:tenants AS uuid[]), CAST(:models AS text[]), CAST(:workers AS text[]),
@@ -27,7 +27,7 @@ _RECORD = Statement("""
            CAST(:prompt_tokens AS integer[]), CAST(:completion_tokens AS integer[]),
            CAST(:estimated AS boolean[]), CAST(:engine_seconds AS double precision[]),
            CAST(:load_seconds AS double precision[]),
-           CAST(:first_token_seconds AS double precision[]))
+           CAST(:first_token_seconds AS double precision[]), CAST(:seams AS jsonb[]))
     ON CONFLICT DO NOTHING
 """)
 
@@ -57,6 +57,7 @@ async def record(
         "engine_seconds": [r.usage.engine_seconds for r in ended],
         "load_seconds": [r.usage.load_seconds for r in ended],
         "first_token_seconds": [r.usage.first_token_seconds for r in ended],
+        "seams": [_seams(r) if r.seams else None for r in ended],
     }
     await _RECORD.run(connection, values)
 
@@ -66,8 +67,12 @@ def _error(failed: Failed) -> str:
     return to_json(error).decode()
 
 
+def _seams(result: Completed | Failed) -> str:
+    return to_json([seam.model_dump(exclude={"version"}) for seam in result.seams]).decode()
+
+
 async def tokens_of_answers(connection: AsyncConnection, request: UUID) -> tuple[int, int]:
-    """Prompt and completion tokens of the executions whose texts the answer is made of.
+    """Prompt and completion tokens of the executions that counted, of all steps of the request.
 
     That is what a client is told; attempts that came to nothing are in its record.
     """

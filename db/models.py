@@ -6,6 +6,7 @@ end in exactly this metadata.
 """
 
 from collections.abc import Iterable
+from enum import StrEnum
 
 from sqlalchemy import (
     BigInteger,
@@ -112,6 +113,11 @@ requests = Table(
     _time("started_at"),
     _time("finished_at"),
     Column("deadline_at", DateTime(timezone=True), nullable=False),
+    Column(
+        "cache_digest",
+        LargeBinary,
+        comment="SHA-256 of what was asked, where the answer may be given again.",
+    ),
     CheckConstraint(f"state IN ({sql_list(RequestState)})", name="state"),
     CheckConstraint(
         f"(state IN ({sql_list(REQUEST_TERMINAL)})) = (finished_at IS NOT NULL)", name="finished"
@@ -123,6 +129,13 @@ requests = Table(
         postgresql_where=text("finished_at IS NULL"),
     ),
     Index("ix_requests_tenant_id_created_at", "tenant_id", "created_at"),
+    Index(
+        "ix_requests_cache_digest",
+        "tenant_id",
+        "cache_digest",
+        "finished_at",
+        postgresql_where=text("cache_digest IS NOT NULL"),
+    ),
     Index(
         "uq_requests_idempotency_key",
         "tenant_id",
@@ -231,9 +244,87 @@ attempts = Table(
     Column("engine_seconds", Double, nullable=False),
     Column("load_seconds", Double, nullable=False),
     Column("first_token_seconds", Double),
+    Column("seams", JSONB, comment="Where another engine went on with the text; null: nowhere."),
     _time("finished_at", now=True),
     Index("ix_attempts_model_finished_at", "model", "finished_at"),
     comment="The ledger: one row for every execution that ended, counted or not.",
+)
+
+
+class JudgementKind(StrEnum):
+    """What judged. The kinds that a plan's steps judge by are among them."""
+
+    HUMAN = "human"
+    """A person rated, commented or corrected."""
+    CHOICE = "choice"
+    """A judge compared several answers."""
+    REVIEW = "review"
+    """A reviewer accepted or rejected a draft."""
+    CHECK = "check"
+    """A model said how well an answer answers."""
+    RETRY = "retry"
+    """A person had it answered again."""
+    STOP = "stop"
+    """A client did not wait for the end."""
+
+
+class JudgementSource(StrEnum):
+    """How a judgement came here."""
+
+    API = "api"
+    OPENWEBUI = "openwebui"
+    PLAN = "plan"
+    SYSTEM = "system"
+
+
+judgements = Table(
+    "judgements",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    _tenant(),
+    Column(
+        "request_id", Uuid, ForeignKey(f"{SCHEMA}.requests.id", ondelete="CASCADE"), nullable=False
+    ),
+    Column("subtask_id", Uuid, ForeignKey(f"{SCHEMA}.subtasks.id", ondelete="CASCADE")),
+    Column("kind", Text, nullable=False),
+    Column(
+        "rater",
+        Text,
+        nullable=False,
+        comment="Who judged: user:<id> of a person, step:<key> of a judge, system.",
+    ),
+    Column(
+        "subject",
+        Text,
+        nullable=False,
+        server_default="",
+        comment="Key of the step that was judged; empty: the answer as a whole.",
+    ),
+    Column("score", Double, comment="0 to 1; null: nothing that is a number was said."),
+    Column(
+        "rating",
+        JSONB,
+        nullable=False,
+        server_default=text("'{}'::jsonb"),
+        comment="As it was given: thumb, stars, scores, passed.",
+    ),
+    Column("reason", Text),
+    Column("comment", Text),
+    Column("correction", Text, comment="What the answer should have been."),
+    Column("source", Text, nullable=False),
+    _time("created_at", now=True),
+    _time("updated_at", now=True),
+    UniqueConstraint("request_id", "kind", "rater", "subject"),
+    CheckConstraint(f"kind IN ({sql_list(JudgementKind)})", name="kind"),
+    CheckConstraint(f"source IN ({sql_list(JudgementSource)})", name="source"),
+    CheckConstraint("score BETWEEN 0 AND 1", name="score"),
+    CheckConstraint("jsonb_typeof(rating) = 'object'", name="rating"),
+    CheckConstraint("subtask_id IS NULL OR subject <> ''", name="subject"),
+    Index(
+        "ix_judgements_subtask_id",
+        "subtask_id",
+        postgresql_where=text("subtask_id IS NOT NULL"),
+    ),
 )
 
 outbox = Table(

@@ -1,4 +1,4 @@
-"""The names that clients give their requests, so that the same one sent twice is one request."""
+"""What makes two requests one: the names that clients give them, or answers that still hold."""
 
 from uuid import UUID
 
@@ -24,3 +24,21 @@ async def find(connection: AsyncConnection, tenant: UUID, key: str) -> tuple[UUI
     )
     row = (await connection.execute(query)).one_or_none()
     return (row[0], row[1]) if row else None
+
+
+_REMEMBERED = text("""
+    SELECT id FROM millrace.requests
+     WHERE tenant_id = :tenant AND cache_digest = :digest AND state = 'completed'
+       AND error IS NULL AND finish_reason = 'stop'
+       AND finished_at > now() - make_interval(secs => :seconds)
+     ORDER BY finished_at DESC LIMIT 1
+""")
+
+
+async def remembered(
+    connection: AsyncConnection, tenant: UUID, digest: bytes, seconds: float
+) -> UUID | None:
+    """The latest request that asked the same and has a whole answer that is not older."""
+    values = {"tenant": tenant, "digest": digest, "seconds": seconds}
+    found: UUID | None = await connection.scalar(_REMEMBERED, values)
+    return found

@@ -51,6 +51,7 @@ class NewRequest:
     redriven_from: UUID | None = None
     idempotency_key: str | None = None
     body_digest: bytes | None = None
+    cache_digest: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,12 @@ _ADD = Statement(f"""
     WITH request AS (
         INSERT INTO millrace.requests
                (id, tenant_id, end_user, model, question, plan, seed, reply_to, deadline_at,
-                priority, background, previous_id, redriven_from, idempotency_key, body_digest)
+                priority, background, previous_id, redriven_from, idempotency_key, body_digest,
+                cache_digest)
         VALUES (:request, :tenant, :end_user, :model, CAST(:question AS jsonb),
                 CAST(:plan AS jsonb), :seed, :reply_to,
                 now() + make_interval(secs => :deadline), :priority, :background, :previous,
-                :redriven_from, :idempotency_key, :body_digest)
+                :redriven_from, :idempotency_key, :body_digest, :cache_digest)
         RETURNING id, tenant_id, end_user, priority
     ), {_ADD_SUBTASKS}
 """)
@@ -132,6 +134,7 @@ async def add(
         "redriven_from": request.redriven_from,
         "idempotency_key": request.idempotency_key,
         "body_digest": request.body_digest,
+        "cache_digest": request.cache_digest,
     }
     await _ADD.run(connection, values | _rows(request.id, steps, 0, held_seconds))
 

@@ -355,14 +355,17 @@ async def end(  # noqa: PLR0913 - as above
 _LATE = text("""
     SELECT id, request_id AS request, step, kind, model, depends_on, state, attempt, losses,
            execution
-      FROM millrace.subtasks
+      FROM millrace.subtasks s
      WHERE deadline_at < now() AND state IN ('ready', 'queued', 'running')
+       AND EXISTS (SELECT FROM millrace.subtasks o
+                    WHERE o.request_id = s.request_id AND o.kind = s.kind
+                      AND o.state = 'succeeded')
      ORDER BY deadline_at LIMIT :limit
 """)
 
 
 async def late(connection: AsyncConnection, limit: int) -> list[StoredSubtask]:
-    """The open subtasks whose own deadline is over."""
+    """The open subtasks whose own deadline is over, and in whose place another has answered."""
     rows = (await connection.execute(_LATE, {"limit": limit})).mappings()
     return [StoredSubtask(**{**row, "state": SubtaskState(row["state"])}) for row in rows]
 

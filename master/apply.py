@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import ledger, requests, subtasks, workers
+from db import judgements, ledger, requests, subtasks, workers
 from db.requests import LockedRequest
 from db.subtasks import StoredSubtask
 from master import retry
@@ -233,6 +233,7 @@ async def settle(
         applied.progress[request] = Progress(step.ready or earlier.ready, step.ended)
         if step.ended:
             endings[request] = step.ended
+            await judgements.put(connection, locked.tenant, request, step.judgements)
     await _finish(connection, endings)
 
 

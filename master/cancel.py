@@ -6,11 +6,12 @@ from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bus.protocol import Bus
-from db import requests
+from db import judgements, requests, subtasks
 from db.requests import LockedRequest
 from master import metrics
 from master.announce import announce, broadcast, notify
 from master.ending import Ending
+from master.learning.verdicts import judgements_of_stored
 from master.streams import Streams
 from queue_schemas.codec import KeyRing
 from queue_schemas.messages import Cancel
@@ -31,7 +32,18 @@ async def end_early(
     error = to_json(how.error).decode()
     if not await requests.finish(connection, locked.id, how.state, error=error):
         return None
+    await _keep_judgements(connection, locked)
     return await requests.drop_subtasks(connection, locked.id)
+
+
+async def _keep_judgements(connection: AsyncConnection, locked: LockedRequest) -> None:
+    """Store what the steps of a request had said of each other by then."""
+    plan = await judgements.judged_plan(connection, locked.id)
+    if plan is None:
+        return
+    steps = (await subtasks.of_requests(connection, [locked.id]))[locked.id]
+    said = judgements_of_stored(plan, {step.step: step.id for step in steps})
+    await judgements.put(connection, locked.tenant, locked.id, said)
 
 
 async def tell_stopped(
@@ -72,7 +84,9 @@ async def cancel(
         if locked is None or locked.tenant != tenant or (left and locked.adopted):
             return False
         dropped = await end_early(connection, locked, CANCELLED)
-    if dropped is None:
-        return False
+        if dropped is None:
+            return False
+        reason = "the client left" if left else "the client cancelled it"
+        await judgements.put_stop(connection, request, reason)
     await tell_stopped(bus, streams, key, locked, CANCELLED, dropped)
     return True

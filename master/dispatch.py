@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID, uuid5
+from zlib import crc32
 
 import structlog
 from pydantic import ValidationError
@@ -24,7 +25,7 @@ from master.batches import Batches, is_outage
 from master.facts import Confirmed, Fact
 from master.fleet import FleetView
 from master.planning.compose import messages_for
-from master.planning.plan import PLAN_BROKEN, Plan, Step
+from master.planning.plan import PLAN_BROKEN, Plan, Step, StepKind
 from queue_schemas import topology
 from queue_schemas.codec import KeyRing, encode
 from queue_schemas.messages import ErrorKind, Failed, SubtaskRequest
@@ -315,6 +316,13 @@ async def _call(
     return Unsendable("model_unavailable", call) if isinstance(call, str) else call
 
 
+def _seed(seed: int, step: Step) -> int:
+    """Candidates of one model differ, each the same way every time."""
+    if step.kind is not StepKind.CANDIDATE:
+        return seed
+    return (seed + crc32(step.key.encode())) % 2**31
+
+
 def make_call(  # noqa: PLR0913 - a message has as many fields as it has
     plan: Plan,
     step: Step,
@@ -345,7 +353,7 @@ def make_call(  # noqa: PLR0913 - a message has as many fields as it has
         parameters=step.parameters,
         passages=passages,
         shown=shown,
-        seed=seed,
+        seed=_seed(seed, step),
         timeout_seconds=model.timeout_seconds,
         reply_to=reply_to,
     )

@@ -152,7 +152,9 @@ class Live:
             self._finish(step, result.text, result.reasoning)
 
     def refresh(self, plan: Plan, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Take over what the database says."""
+        """Take over what the database says, unless that is older than what is known."""
+        if len(plan.steps) < len(self.plan.steps):
+            return
         if len(plan.steps) != len(self.plan.steps) or plan.chosen != self.plan.chosen:
             self.replan(plan, {row["id"]: row["step"] for row in rows})
         for row in rows:

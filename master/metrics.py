@@ -39,6 +39,9 @@ slow_consumers_total = Counter(
     "Streams that were cut because their client took nothing for too long.",
     registry=registry,
 )
+cache_total = Counter(
+    "millrace_cache", "Chats that might have had an answer already.", ["found"], registry=registry
+)
 _subtasks = Gauge(
     "millrace_subtasks", "Open subtasks in the database.", ["model", "state"], registry=registry
 )

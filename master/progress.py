@@ -14,10 +14,12 @@ from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import ledger, requests, subtasks
+from db.judgements import NewJudgement
 from db.subtasks import StoredSubtask
 from master import ending
 from master.ending import Ending
 from master.fleet import FleetView
+from master.learning.verdicts import judgements_of
 from master.planning.growth import GROWING_KINDS, Outcome
 from master.planning.plan import PLAN_BROKEN, Plan
 from master.planning.question import Question, Retrieval
@@ -34,6 +36,8 @@ class Progress:
     ready: bool = False
     """New work is in the outbox."""
     ended: Ending | None = None
+    judgements: Sequence[NewJudgement] = ()
+    """What its steps said of each other, once it has ended."""
 
 
 async def progress(
@@ -67,7 +71,8 @@ async def progress(
     plan = _readable(stored.plan)
     if plan is None:
         return Progress(ended=_unreadable(tokens))
-    return Progress(ended=ending.compose(plan, rows, tokens))
+    judged = judgements_of(plan, {row["step"]: row["id"] for row in rows})
+    return Progress(ended=ending.compose(plan, rows, tokens), judgements=judged)
 
 
 def _readable(stored: Mapping[str, Any]) -> Plan | None:

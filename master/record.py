@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from db.judgements import StoredJudgement
 from db.requests import StoredRequest
 from master.aggregation.citations import citations
 from master.planning.chat import estimate_chat_tokens
@@ -20,8 +21,9 @@ def record(
     rows: Sequence[Mapping[str, Any]],
     ledger: Sequence[Mapping[str, Any]],
     registry: Registry,
+    judgements: Sequence[StoredJudgement],
 ) -> dict[str, Any]:
-    """The record of a request from its row, its subtask rows and its executions."""
+    """The record of a request: of its row, its subtask rows, its executions, its judgements."""
     plan = Plan.model_validate(stored.plan)
     titles = {step.key: step.title for step in plan.steps}
     subtasks = [_subtask(row, titles, ledger, registry) for row in rows]
@@ -38,14 +40,36 @@ def record(
         "deadline_at": _iso(stored.deadline_at),
         "plan": _plan(plan),
         "subtasks": subtasks,
-        "sources": [source.model_dump(mode="json") for source in plan.sources],
+        "sources": [source.model_dump(mode="json") for source in plan.given],
         "citations": _citations(plan, rows),
         "retrieved": plan.retrieved.model_dump(mode="json") if plan.retrieved else None,
         "usage": _usage(subtasks, registry.currency),
         "measured": _measured(stored, plan, rows, subtasks),
         "finish_reason": stored.finish_reason,
         "error": stored.error,
+        "judgements": [judgement_record(each) for each in judgements],
         "answer": stored.answer,
+    }
+
+
+def judgement_record(stored: StoredJudgement) -> dict[str, Any]:
+    """What somebody said of an answer."""
+    return {
+        "id": str(stored.id),
+        "object": "judgement",
+        "request": str(stored.request),
+        "subtask": str(stored.subtask) if stored.subtask else None,
+        "kind": stored.kind.value,
+        "rater": stored.rater,
+        "subject": stored.subject,
+        "score": stored.score,
+        "rating": dict(stored.rating),
+        "reason": stored.reason,
+        "comment": stored.comment,
+        "correction": stored.correction,
+        "source": stored.source.value,
+        "created_at": _iso(stored.created_at),
+        "updated_at": _iso(stored.updated_at),
     }
 
 
@@ -130,6 +154,7 @@ def _attempt(line: Mapping[str, Any]) -> dict[str, Any]:
     more = ("completion_tokens", "estimated", "engine_seconds", "load_seconds")
     return {name: line[name] for name in (*names, *more)} | {
         "first_token_seconds": line["first_token_seconds"],
+        "seams": line["seams"] or [],
         "finished_at": _iso(line["finished_at"]),
     }
 

@@ -63,6 +63,9 @@ def _plan(plan: Plan, unanswered: set[str], model: str | None) -> Plan:
     """The plan from its beginning."""
     plan = beginning(plan)
     steps = plan.steps
+    if model is not None and unanswered and not unanswered & {step.key for step in steps}:
+        later = ", ".join(sorted(unanswered))
+        raise NotRedrivable(f"what failed ({later}) is planned anew; do it again without a model")
     if model is not None:
         steps = tuple(
             step.model_copy(update={"model": model}) if step.key in unanswered else step

@@ -11,6 +11,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from master.retrieval.rerankers import registry as rerankers
 from queue_schemas.codec import KeyRing
 
+MOST_CACHE_SECONDS = 30 * 24 * 3600
+
 
 def _replica_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
@@ -90,6 +92,12 @@ class MasterSettings(IngestSettings):
     )
     drain_seconds: float = Field(
         default=20.0, ge=0, description="Time that open streams get after SIGTERM."
+    )
+    cache_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=MOST_CACHE_SECONDS,
+        description="How old an answer to the same question may be; a body's `cache` overrides.",
     )
     key_cache_seconds: float = Field(default=5.0, ge=0, description="A revoked key works so long.")
     window: int = Field(

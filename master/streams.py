@@ -297,6 +297,8 @@ class Streams:
 
     async def _refresh(self, live: Live) -> None:
         async with self._engine.connect() as connection:
+            # One look: a plan and rows of different moments would contradict each other.
+            await connection.execution_options(isolation_level="REPEATABLE READ")
             stored = (await requests.load(connection, [live.request])).get(live.request)
             rows = await subtasks.details(connection, live.request)
             how = await ending.load(connection, live.request)

@@ -42,6 +42,8 @@ class Accepted:
     """Subtasks that waited for the same model when it came."""
     wait_seconds: float | None = None
     """Until it is expected to start."""
+    cached: bool = False
+    """It is an earlier request, which asked the same and has its answer."""
 
 
 class TooBusy(Exception):
@@ -81,6 +83,8 @@ class Terms:
     """The client's own name for it; a second request of that name is refused by the database."""
     body_digest: bytes | None = None
     """What the name stands for."""
+    cache_digest: bytes | None = None
+    """What was asked, where the answer may be given again."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,7 @@ def _row(
         previous=terms.previous,
         idempotency_key=terms.idempotency_key,
         body_digest=terms.body_digest,
+        cache_digest=terms.cache_digest,
     )
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from millrace import ollama_url, yaml_nodes
 from millrace.problems import Problem, one_line, reason
-from queue_schemas.registry import Model, Price, ProviderName, Registry, Roles, slug
+from queue_schemas.registry import Fallback, Model, Price, ProviderName, Registry, Roles, slug
 
 ONE_MACHINE = Path(__file__).with_name("models") / "one-machine.yaml"
 """The packaged file that needs no inference engine."""
@@ -118,11 +118,20 @@ def _refuse_lax_numbers(value: Any) -> None:
 
 
 def _expand_endpoints(value: Any, environment: Mapping[str, str]) -> None:
-    for i, entry in _entries(value):
+    for path, entry in _engines(value):
         endpoint = entry.get("endpoint")
         if isinstance(endpoint, str):
-            path = ("models", i, "endpoint")
-            entry["endpoint"] = _endpoint(endpoint, entry.get("provider"), path, environment)
+            place = (*path, "endpoint")
+            entry["endpoint"] = _endpoint(endpoint, entry.get("provider"), place, environment)
+
+
+def _engines(value: Any) -> Iterator[tuple[_Path, dict[str, Any]]]:
+    for i, entry in _entries(value):
+        yield ("models", i), entry
+        fallbacks = entry.get("fallbacks")
+        for j, fallback in enumerate(fallbacks if isinstance(fallbacks, list) else ()):
+            if isinstance(fallback, dict):
+                yield ("models", i, "fallbacks", j), fallback
 
 
 def _endpoint(
@@ -187,6 +196,8 @@ def _fields_at(path: _Path) -> list[str]:
     kinds: dict[str, type[BaseModel]] = {"roles": Roles, "price": Price}
     if not path:
         return list(Registry.model_fields)
+    if "fallbacks" in path:
+        return list(Fallback.model_fields)
     return list(kinds.get(str(path[-1]), Model).model_fields)
 
 

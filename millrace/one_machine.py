@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import httpx2
+import structlog
 from pydantic import JsonValue
 
 from bus.memory import MemoryBroker, MemoryBus
@@ -22,8 +23,11 @@ from millrace.embedded_postgres import embedded_postgres
 from millrace.registry_file import RegistryFile
 from queue_schemas.registry import Capability, Model, ProviderName, Registry
 from worker import consumer
+from worker.providers.protocol import ProviderError
 from worker.providers.registry import make_provider
 from worker.settings import WorkerSettings
+
+_log = structlog.get_logger(__name__)
 
 MINILM = Model(
     name="all-MiniLM-L6-v2",
@@ -189,9 +193,13 @@ async def workers_here(
 async def _work(
     broker: MemoryBroker, model: Model, heartbeat_seconds: float, stop: asyncio.Event
 ) -> None:
-    bus = MemoryBus(broker)
-    provider = make_provider(model)
     settings = WorkerSettings(name=f"{model.slug}-here", heartbeat_seconds=heartbeat_seconds)
+    try:
+        provider = make_provider(model, offline=settings.offline)
+    except ProviderError as error:
+        _log.error("worker.not_served", model=model.name, code=error.code, reason=error.message)
+        return
+    bus = MemoryBus(broker)
     try:
         await consumer.run(bus, model, settings, provider, stop)
     finally:

@@ -124,6 +124,14 @@ class Usage(Message):
     )
 
 
+class Seam(Message):
+    """Where another engine of the same model went on with a text that one had begun."""
+
+    offset: int = Field(ge=0, description="Code points of the content before it.")
+    provider: str = Field(description="Who went on, for example `ollama:llama3.2:3b`.")
+    code: str = Field(description="Why the one before broke off, as in Failed.")
+
+
 class Outcome(Message):
     """What both results share: the fencing identity and the bill."""
 
@@ -136,6 +144,7 @@ class Outcome(Message):
     )
     worker: str
     usage: Usage = Usage()
+    seams: tuple[Seam, ...] = Field(default=(), description="Of this execution, in text order.")
 
 
 class Completed(Outcome):

@@ -33,6 +33,9 @@ class ProviderName(StrEnum):
 
 
 ONLY_EMBED = frozenset({ProviderName.SENTENCE_TRANSFORMERS, ProviderName.EMBEDDER})
+TAKES_OVER = frozenset({ProviderName.OLLAMA, ProviderName.OPENAI, ProviderName.SCRIPTED})
+"""What can go on with another one's answer. Who quotes cannot stand in for who writes."""
+_TAKES_OVER_WORDS = ", ".join(sorted(TAKES_OVER))
 
 
 class Capability(StrEnum):
@@ -57,6 +60,37 @@ class Price(BaseModel):
     completion: Annotated[float, Field(ge=0)] = 0.0
 
 
+class Fallback(BaseModel):
+    """Another engine for an entry: what differs there. Nothing of the entry's engine is taken."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    provider: ProviderName
+    endpoint: str | None = Field(default=None, description="URL of the engine; none: its default.")
+    engine_model: str | None = Field(
+        default=None, description="The engine's own name for the model; none: the entry's name."
+    )
+    api_key_env: str | None = Field(
+        default=None, description="Name of the environment variable that holds the engine's key."
+    )
+    remote: bool = Field(
+        default=False, description="Reached over the internet; left out when offline."
+    )
+    first_token_seconds: float | None = Field(
+        default=None, gt=0, strict=True, description="With model loading; none: the entry's."
+    )
+    options: dict[str, JsonValue] = Field(
+        default_factory=dict, description="Engine options as the provider understands them."
+    )
+
+    @field_validator("provider")
+    @classmethod
+    def _takes_over(cls, provider: ProviderName) -> ProviderName:
+        if provider not in TAKES_OVER:
+            raise ValueError(f"{provider} cannot go on with an answer; use {_TAKES_OVER_WORDS}")
+        return provider
+
+
 class Model(BaseModel):
     """One entry of the registry."""
 
@@ -68,6 +102,12 @@ class Model(BaseModel):
     engine_model: str | None = Field(default=None, description="The engine's own name for it.")
     api_key_env: str | None = Field(
         default=None, description="Name of the environment variable that holds the engine's key."
+    )
+    remote: bool = Field(
+        default=False, description="Reached over the internet; left out when offline."
+    )
+    fallbacks: tuple[Fallback, ...] = Field(
+        default=(), max_length=8, description="Engines to try, in this order, when it fails."
     )
     slug: str = Field(default="", description="For queue and pod names; made from the name.")
     capabilities: frozenset[Capability] = frozenset({Capability.CHAT})
@@ -121,10 +161,31 @@ class Model(BaseModel):
             raise ValueError("an embedder needs its endpoint, for example http://127.0.0.1:8001")
         return self
 
+    @model_validator(mode="after")
+    def _fallbacks_fit(self) -> Self:
+        if not self.fallbacks:
+            return self
+        if not self.chats or self.provider not in TAKES_OVER:
+            raise ValueError(f"only chat models of {_TAKES_OVER_WORDS} can have fallbacks")
+        engines = [(m.provider, m.endpoint, m.name_at_engine) for m in self.engines()]
+        for engine in engines:
+            if engines.count(engine) > 1:
+                raise ValueError(f"two engines are the same: {engine[0]} with {engine[2]!r}")
+        return self
+
     @property
     def name_at_engine(self) -> str:
         """What the engine calls this model."""
         return self.engine_model or self.name
+
+    def engines(self) -> tuple["Model", ...]:
+        """This entry as each of its engines would serve it alone, in the order to try them."""
+        return (self.model_copy(update={"fallbacks": ()}), *map(self._at, self.fallbacks))
+
+    def _at(self, other: Fallback) -> "Model":
+        differs = {name: getattr(other, name) for name in Fallback.model_fields}
+        differs["first_token_seconds"] = other.first_token_seconds or self.first_token_seconds
+        return self.model_copy(update={**differs, "fallbacks": ()})
 
     @property
     def chats(self) -> bool:
@@ -201,14 +262,21 @@ class Registry(BaseModel):
         for role, name in self.roles.model_dump().items():
             if name is not None and name not in names:
                 raise ValueError(f"roles.{role} names {name!r}, which is not a model")
-        for name in self.ensemble.candidates:
-            if name not in {model.name for model in self.chat_models()}:
-                raise ValueError(f"ensemble.candidates names {name!r}, which answers no chats")
         embedding = self.get(self.roles.embedding) if self.roles.embedding else None
         if embedding is not None and embedding.chats:
             raise ValueError(f"roles.embedding names {embedding.name!r}, which does not embed")
         if not any(model.chats for model in self.models):
             raise ValueError("at least one model must answer chats")
+        return self
+
+    @model_validator(mode="after")
+    def _ensemble_that_can_answer(self) -> Self:
+        named = len(self.ensemble.candidates)
+        if named and self.ensemble.minimum > named:
+            raise ValueError(f"ensemble.minimum is {self.ensemble.minimum} of {named} candidates")
+        for name in self.ensemble.candidates:
+            if name not in {model.name for model in self.chat_models()}:
+                raise ValueError(f"ensemble.candidates names {name!r}, which answers no chats")
         return self
 
     def get(self, name: str) -> Model | None:

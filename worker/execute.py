@@ -5,6 +5,7 @@ broker was lost; then somebody else has the subtask already.
 """
 
 import asyncio
+import math
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
@@ -87,6 +88,13 @@ async def execute(execution: Execution, provider: Provider, model: Model) -> Com
         run.tell_mended()
 
 
+def _silences(model: Model) -> tuple[float, float]:
+    """How long the provider may be silent before the text, and within it."""
+    if model.fallbacks:
+        return math.inf, math.inf  # the provider watches each engine, and has another to turn to
+    return model.first_token_seconds, model.inter_token_seconds
+
+
 class _Run:
     """The clock and the bill of one execution."""
 
@@ -103,8 +111,9 @@ class _Run:
 
     async def generate(self, provider: Provider) -> Finish:
         """Text goes to the stream; leaving, however it happens, closes the engine's connection."""
-        end, patience = self._began + self._total, self._model.inter_token_seconds
-        first = min(end, self._began + self._model.first_token_seconds)
+        end = self._began + self._total
+        before, patience = _silences(self._model)
+        first = min(end, self._began + before)
         try:
             async with asyncio.timeout_at(first) as alarm:
                 self._execution.arm(alarm)
@@ -163,6 +172,7 @@ class _Run:
             delivery=self._execution.started.delivery,
             worker=self._execution.started.worker,
             usage=self._usage(finish, prompt_was_read=True),
+            seams=finish.seams,
             text=self._stream.text(),
             reasoning=self._stream.text(Channel.REASONING),
             tool_calls=self._plain.each(finish.tool_calls),
@@ -182,6 +192,7 @@ class _Run:
             delivery=self._execution.started.delivery,
             worker=self._execution.started.worker,
             usage=self._usage(None, prompt_was_read=held),
+            seams=error.seams,
             kind=error.kind,
             code=error.code,
             message=self._plain.all(error.message),
@@ -209,7 +220,8 @@ class _Run:
         return Usage(
             prompt_tokens=prompt,
             completion_tokens=completion,
-            estimated=counted and prompt + completion > 0,
+            estimated=(counted or (finish is not None and finish.estimated))
+            and prompt + completion > 0,
             engine_seconds=self._now() - self._began,
             load_seconds=finish.load_seconds if finish else 0.0,
             first_token_seconds=None if first is None else first - self._began,

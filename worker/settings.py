@@ -31,6 +31,11 @@ class WorkerSettings(BaseSettings):
         validation_alias="MILLRACE_QUEUE_KEY",
         description="Signs messages. Several, separated by commas, while it is changed.",
     )
+    offline: bool = Field(
+        default=False,
+        validation_alias="MILLRACE_OFFLINE",
+        description="Leaves engines out that the registry calls remote.",
+    )
     heartbeat_seconds: float = Field(default=5.0, gt=0, description="Renews leases.")
     drain_seconds: float = Field(
         default=600.0, ge=0, description="Time that running subtasks get after SIGTERM."

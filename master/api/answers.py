@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from db.models import JudgementKind, JudgementSource
 from master.planning.plan import Retrieved
 from queue_schemas.states import RequestState, SubtaskState
 
@@ -86,6 +87,14 @@ class CancelledRequest(BaseModel):
     state: RequestState
 
 
+class SeamRecord(BaseModel):
+    """Where another engine of the same model went on with a text that one had begun."""
+
+    offset: int = Field(description="Code points of the subtask's text before it.")
+    provider: str
+    code: str = Field(description="Why the one before broke off.")
+
+
 class AttemptRecord(BaseModel):
     """One execution that ended, whether it counted or not."""
 
@@ -100,6 +109,7 @@ class AttemptRecord(BaseModel):
     engine_seconds: float
     load_seconds: float
     first_token_seconds: float | None
+    seams: list[SeamRecord]
     finished_at: str | None
 
 
@@ -144,6 +154,34 @@ class CitedSentence(BaseModel):
     unknown: list[int] = Field(description="Numbers that no source has.")
 
 
+class JudgementRecord(BaseModel):
+    """What a person, a judge or a client made of an answer."""
+
+    id: str
+    object: Literal["judgement"]
+    request: str
+    subtask: str | None
+    kind: JudgementKind
+    rater: str = Field(description="`user:<id>` of a person, `step:<key>` of a judge, `system`.")
+    subject: str = Field(description="Key of the step that was judged; empty: the whole answer.")
+    score: float | None = Field(description="0 to 1; null: nothing that is a number was said.")
+    rating: dict[str, Any] = Field(description="As it was given: thumb, stars, scores, passed.")
+    reason: str | None
+    comment: str | None
+    correction: str | None
+    source: JudgementSource
+    created_at: str
+    updated_at: str
+
+
+class JudgementList(BaseModel):
+    """`GET /v1/feedback`."""
+
+    object: Literal["list"]
+    data: list[JudgementRecord]
+    has_more: bool = Field(description="There are more than are listed.")
+
+
 class RequestRecord(BaseModel):
     """State, plan, subtasks, times, tokens and cost of a request."""
 
@@ -167,6 +205,7 @@ class RequestRecord(BaseModel):
     measured: dict[str, Any]
     finish_reason: str | None
     error: dict[str, Any] | None
+    judgements: list[JudgementRecord] = Field(description="The first hundred.")
     answer: str | None
 
 

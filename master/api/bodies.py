@@ -20,7 +20,7 @@ STRICT_HEADER = "x-millrace-strict"
 WARNING_HEADER = "x-millrace-warning"
 
 _NOT_PARAMETERS = WITHOUT_EFFECT | frozenset(
-    {"model", "messages", "stream", "stream_options", "user", "metadata", "retrieval"}
+    {"model", "messages", "stream", "stream_options", "user", "metadata", "retrieval", "cache"}
 )
 
 _Body = TypeVar("_Body", bound=BaseModel)
@@ -42,6 +42,8 @@ class ChatBody:
     metadata: dict[str, str]
     images: int
     retrieval: Retrieval | None
+    cache_seconds: int | None
+    """How old an answer to the same may be; None: as the master is set."""
     warnings: tuple[str, ...]
     """For the `x-millrace-warning` header: printable ASCII."""
 
@@ -71,6 +73,7 @@ def parse_chat(body: Mapping[str, JsonValue], *, strict: bool = False) -> ChatBo
         metadata=chat.metadata or {},
         images=sum(message.images for message in chat.messages),
         retrieval=_retrieval(chat),
+        cache_seconds=chat.cache,
         warnings=warnings,
     )
 
@@ -119,6 +122,8 @@ _WORDS = {
     "string_too_short": "must not be empty",
     "string_too_long": "must have at most {max_length} characters",
     "string_pattern_mismatch": "must match {pattern}",
+    "uuid_type": "must be a UUID",
+    "uuid_parsing": "must be a UUID",
     "string_unicode": "contains invalid unicode",
     "too_short": "must not be empty",
     "too_long": "must have at most {max_length} items",

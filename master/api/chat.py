@@ -14,7 +14,7 @@ from master.api.auth import asker
 from master.api.bodies import STRICT_HEADER, WARNING_HEADER, ChatBody, parse_chat
 from master.api.following import error_of, wait
 from master.api.openapi import CHAT_RESPONSES, chat_body
-from master.api.repeating import accept_once, identity_of
+from master.api.repeating import accept_once, identity_of, memory_of
 from master.api.state import ring, running
 from master.api.streaming import Dialect, EventStream
 from master.api.strict_json import read_json
@@ -30,6 +30,7 @@ router = APIRouter()
 
 TASK_HEADER = "x-millrace-task"
 ID_HEADER = "x-millrace-request-id"
+CACHE_HEADER = "x-millrace-cache"
 
 
 @router.post(
@@ -50,12 +51,16 @@ async def chat_completions(request: Request) -> Response:
         raise errors.server_draining()
     who = asker(key, request.headers, body.user)
     question = _question(body, request.headers)
-    accepted, live = await accept_once(master, question, who, identity)
+    seconds = master.settings.cache_seconds if body.cache_seconds is None else body.cache_seconds
+    memory = memory_of(question, seconds)
+    accepted, live = await accept_once(master, question, who, identity, memory)
     headers = {ID_HEADER: str(accepted.request)}
+    if memory is not None:
+        headers[CACHE_HEADER] = "hit" if accepted.cached else "miss"
     if body.warnings:
         headers[WARNING_HEADER] = "; ".join(body.warnings)
     if body.stream:
-        words = _words(accepted, body, statuses=_is_open_webui(request.headers))
+        words = _words(accepted, live, body, statuses=_is_open_webui(request.headers))
         return EventStream(
             master, live, accepted.tenant, words, headers=headers, began=time.monotonic()
         )
@@ -78,7 +83,7 @@ def _is_open_webui(headers: Headers) -> bool:
     return TASK_HEADER in headers or any(name.startswith("x-openwebui-") for name in headers)
 
 
-def _words(accepted: Accepted, body: ChatBody, *, statuses: bool) -> Dialect:
+def _words(accepted: Accepted, live: Live, body: ChatBody, *, statuses: bool) -> Dialect:
     """OpenAI's chunks, with status events for Open WebUI."""
     chunks = openai_shapes.Chunks(
         _completion_id(accepted.request),
@@ -87,14 +92,19 @@ def _words(accepted: Accepted, body: ChatBody, *, statuses: bool) -> Dialect:
         include_usage=body.include_usage,
     )
 
+    known = {source.number for source in accepted.plan.given}
+
     def show(item: Item) -> tuple[bytes, ...]:
         if isinstance(item, Ending):
-            sources = () if statuses else accepted.plan.sources
-            return (b"".join(_closing(chunks, item, body, sources, statuses=statuses)),)
+            found = live.plan.given
+            later = [source for source in found if statuses and source.number not in known]
+            sources = () if statuses else found
+            closing = _closing(chunks, item, body, sources, statuses=statuses)
+            return (citing.open_webui(later) + b"".join(closing),)
         return (_frame(chunks, item, statuses),)
 
     waits = sse.status(_queue_position(accepted)) if statuses and accepted.ahead else b""
-    shown = citing.open_webui(accepted.plan.sources) if statuses else b""
+    shown = citing.open_webui(accepted.plan.given) if statuses else b""
     return Dialect(chunks.role() + waits + shown, show, sse.failure)
 
 
@@ -168,8 +178,8 @@ async def _whole(
             reasoning=ending.reasoning,
             tool_calls=ending.tool_calls,
             logprobs=ending.logprobs,
-            annotations=citing.url_citations(ending.answer or "", accepted.plan.sources),
-            sources=citing.listed(accepted.plan.sources),
+            annotations=citing.url_citations(ending.answer or "", live.plan.given),
+            sources=citing.listed(live.plan.given),
         ),
         headers=headers,
     )

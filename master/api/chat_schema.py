@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from master.api.images import BadImage, check_data_url
 from master.planning.question import COLLECTION_NAME
+from master.settings import MOST_CACHE_SECONDS
 
 MAX_MESSAGES = 2048
 MAX_TOOLS = 512
@@ -268,6 +269,8 @@ class ChatRequest(_Strict):
     chat_template_kwargs: dict[str, Any] | None = None
     # Ours: what to look up in documents before answering.
     retrieval: RetrievalRequest | None = None
+    # Ours: how many seconds old an answer to the same question may be; 0 is never.
+    cache: Annotated[int, Field(ge=0, le=MOST_CACHE_SECONDS)] | None = None
     # OpenAI's, accepted and without effect here; `WITHOUT_EFFECT` names them.
     store: bool | None = None
     service_tier: str | None = None

@@ -16,6 +16,7 @@ from master.api.corpus_bodies import (
     DocumentSettings,
 )
 from master.api.embedding_shapes import EmbeddingsRequest
+from master.api.feedback_shapes import FeedbackRequest
 from master.api.rerank_shapes import RerankRequest
 from master.api.responses_schema import ResponsesRequest
 from master.api.search_shapes import SearchRequest
@@ -39,6 +40,7 @@ class ErrorEnvelope(BaseModel):
 _WORDS = {
     400: "The request is not valid",
     401: "The API key is missing or not valid",
+    403: "It is another user's",
     404: "No such thing",
     408: "The body came too slowly",
     409: "It was cancelled meanwhile, or is not in a state for that",
@@ -80,7 +82,7 @@ CHAT_RESPONSES: dict[int | str, dict[str, Any]] = {
         "description": "The answer, or a stream of chunks that ends with `[DONE]`",
         "content": EVENT_STREAM,
     },
-    **failures(*sorted(_WORDS.keys() - {410})),
+    **failures(*sorted(_WORDS.keys() - {403, 410})),
 }
 RESPONSE_RESPONSES: dict[int | str, dict[str, Any]] = {
     **CHAT_RESPONSES,
@@ -133,6 +135,7 @@ _BODIES: tuple[type[BaseModel], ...] = (
     DocumentRequest,
     DocumentSettings,
     EmbeddingsRequest,
+    FeedbackRequest,
     RerankRequest,
     SearchRequest,
     ResponsesRequest,

@@ -1,7 +1,10 @@
-"""The same request sent twice is one request: by `Idempotency-Key`, or by Open WebUI's message."""
+"""The same request sent twice is one request: by `Idempotency-Key`, or by Open WebUI's message.
+
+And the same question may have an answer already, where the client takes one that is not too old.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from pydantic import JsonValue
@@ -9,11 +12,13 @@ from sqlalchemy.exc import IntegrityError
 from starlette.datastructures import Headers
 
 from db import names
+from master import metrics
 from master.api import errors, outages
 from master.api.accepting import accept
 from master.api.idempotency import body_digest, idempotency_key
 from master.live import Live
 from master.planning.question import Question
+from master.planning.strategies import named
 from master.running import Running
 from master.submit import Accepted, Asker, Terms
 
@@ -46,16 +51,51 @@ def identity_of(
     return Identity(f"open-webui {message} {digest.hex()[:32]}", digest)
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What was asked, and how old an answer to it may be."""
+
+    digest: bytes
+    seconds: float
+
+
+def memory_of(question: Question, seconds: float) -> Memory | None:
+    """What to remember a question by; None where its answer must be a new one.
+
+    Model, messages and parameters, as they came. What looks something up in documents is answered
+    anew: they may have changed.
+    """
+    if seconds <= 0 or named(question).retrieval is not None:
+        return None
+    asked: dict[str, JsonValue] = {
+        "model": question.model,
+        "messages": list(question.messages),
+        "parameters": dict(question.parameters),
+        "task": question.task,
+    }
+    return Memory(body_digest(asked), seconds)
+
+
 async def accept_once(
-    master: Running, question: Question, who: Asker, identity: Identity | None
+    master: Running,
+    question: Question,
+    who: Asker,
+    identity: Identity | None,
+    memory: Memory | None = None,
 ) -> tuple[Accepted, Live]:
-    """Accept a question, or join the one that was accepted under the same name.
+    """Accept a question, or join the one that was accepted under the same name or has the answer.
 
     Raises `ApiError`, 422 where the name stands for another body.
     """
     if identity is not None and (known := await _known(master, who, identity)):
         return known
-    terms = Terms(idempotency_key=identity.key, body_digest=identity.digest) if identity else None
+    if memory is not None and (known := await _remembered(master, who, memory)):
+        return known
+    terms = Terms(
+        idempotency_key=identity.key if identity else None,
+        body_digest=identity.digest if identity else None,
+        cache_digest=memory.digest if memory else None,
+    )
     try:
         accepted = await accept(master, question, who, terms)
     except IntegrityError:
@@ -78,6 +118,18 @@ async def _known(master: Running, who: Asker, identity: Identity) -> tuple[Accep
     if digest != identity.digest:
         raise errors.idempotency_key_reused()
     return await _join(master, request, who.tenant)
+
+
+async def _remembered(master: Running, who: Asker, memory: Memory) -> tuple[Accepted, Live] | None:
+    with outages.answered():
+        async with master.engine.connect() as connection:
+            found = await names.remembered(connection, who.tenant, memory.digest, memory.seconds)
+    joined = await _join(master, found, who.tenant) if found else None
+    metrics.cache_total.labels("yes" if joined else "no").inc()
+    if joined is None:
+        return None
+    accepted, live = joined
+    return replace(accepted, cached=True), live
 
 
 async def _join(master: Running, request: UUID, tenant: UUID) -> tuple[Accepted, Live] | None:

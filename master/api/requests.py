@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter
 from starlette.requests import Request
 
-from db import ledger, requests, subtasks, waiting
+from db import judgements, ledger, requests, subtasks, waiting
 from db.waiting import Place
 from master.api import errors, outages
 from master.api.answers import CancelledRequest, RequestRecord
@@ -19,6 +19,7 @@ from master.running import Running
 router = APIRouter(tags=["Millrace"])
 
 _FAILURES = (401, 404, 503)
+LISTED_JUDGEMENTS = 100
 
 
 @router.get(
@@ -36,9 +37,12 @@ async def show_request(request_id: str, request: Request) -> dict[str, Any]:
                 raise errors.not_found("this request")
             rows = await subtasks.details(connection, identity)
             spent = await ledger.executions(connection, identity)
+            judged = await judgements.of_request(
+                connection, key.tenant, identity, LISTED_JUDGEMENTS
+            )
             at = await waiting.place(connection, identity) if stored.started_at is None else None
     queue = _queue(master, at) if at else {}
-    return record(stored, rows, spent, master.registry()) | queue
+    return record(stored, rows, spent, master.registry(), judged) | queue
 
 
 def _queue(master: Running, at: Place) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The objects of OpenAI's Responses API. Pure."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -32,8 +32,8 @@ class Subject:
     """Fields of its question that are shown again: instructions, tools, metadata, ..."""
     ended_at: int | None = None
     """When it is known already; otherwise it ends now."""
-    sources: tuple[Source, ...] = ()
-    """What was looked up for it."""
+    sources: Callable[[], Sequence[Source]] = tuple
+    """What its steps were given of documents; known for certain when it has ended."""
 
 
 def subject_of(stored: StoredRequest) -> Subject:
@@ -45,7 +45,7 @@ def subject_of(stored: StoredRequest) -> Subject:
         created_at=int(stored.created_at.timestamp()),
         asked=stored.question.get("response") or {},
         ended_at=int(stored.finished_at.timestamp()) if stored.finished_at else None,
-        sources=Plan.model_validate(stored.plan).sources,
+        sources=lambda: Plan.model_validate(stored.plan).given,
     )
 
 
@@ -180,7 +180,7 @@ def reasoning_part(text: str = "") -> _Object:
 def text_part(subject: Subject, ending: Ending | None = None) -> _Object:
     """The text of a message; without an ending as it begins."""
     text = (ending.answer or "") if ending else ""
-    cited = citing.file_citations(text, subject.sources)
+    cited = citing.file_citations(text, subject.sources())
     chances = logprobs(ending)
     return {"type": "output_text", "text": text, "annotations": cited, "logprobs": chances}
 

@@ -6,6 +6,7 @@ on after the event with that number, wherever it is asked.
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
@@ -94,7 +95,7 @@ async def create_response(request: Request) -> Response:
         asked.model,
         bool(asked.background),
         asked=note,
-        sources=accepted.plan.sources,
+        sources=lambda: accepted.plan.given,
     )
     headers = {ID_HEADER: str(accepted.request)}
     if warnings:
@@ -107,6 +108,7 @@ async def create_response(request: Request) -> Response:
         dict(accepted.subtasks),
         background=subject.background,
     )
+    subject = replace(subject, sources=lambda: live.plan.given)
     if asked.stream:
         events = Events(subject, lambda: live.reasoning)
         return _stream(master, live, key.tenant, events, headers, began=time.monotonic())

@@ -10,15 +10,22 @@
 | the revision, which said nothing | the draft is the answer |
 """
 
-from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from master.planning.assign import default_model, largest_model, role
-from master.planning.chat import ChatMessage, text_of, with_text
 from master.planning.direct import direct_plan
-from master.planning.growth import Outcomes, answered, grown, instead, step_of, strict, told
+from master.planning.growth import (
+    Outcomes,
+    answered,
+    grown,
+    instead,
+    instructed,
+    step_of,
+    strict,
+    told,
+)
 from master.planning.plan import (
     AggregatorName,
     Judgement,
@@ -106,9 +113,12 @@ def _judged(question: Question, fleet: Fleet, plan: Plan, outcomes: Outcomes) ->
     judgement = _read(answered(outcomes, REVIEW))
     judgements = (*plan.judgements, judgement)
     if judgement.passed is not False:
-        return grown(plan, chosen=DRAFT, judgements=judgements)
+        problem = f"could not be used ({judgement.problem})" if judgement.problem else "accepted it"
+        reason = f"The draft is shown: the review {problem}."
+        return grown(plan, chosen=DRAFT, judgements=judgements, reason=reason)
     step = _written(question, fleet, REVISION, "Revision", _REVISER, _there(outcomes))
-    return grown(plan, step, chosen=REVISION, judgements=judgements)
+    reason = "The review rejected the draft; it was revised."
+    return grown(plan, step, chosen=REVISION, judgements=judgements, reason=reason)
 
 
 def _draft(question: Question, fleet: Fleet, outcomes: Outcomes) -> Step:
@@ -144,21 +154,11 @@ def _written(
         kind=StepKind.CANDIDATE,
         title=title,
         model=_writer(question, fleet).name,
-        messages=_instructed(question.messages, says),
+        messages=instructed(question.messages, says),
         parameters=dict(question.parameters),
         depends_on=needs,
         labels=tuple(_LABELS[need] for need in needs),
     )
-
-
-def _instructed(messages: Sequence[ChatMessage], says: str) -> tuple[ChatMessage, ...]:
-    """The conversation with one more instruction; some templates know one system message only."""
-    if not says:
-        return tuple(messages)
-    if messages and messages[0].get("role") == "system":
-        own, *rest = messages
-        return with_text(own, f"{text_of(own)}\n\n{says}"), *rest
-    return {"role": "system", "content": says}, *messages
 
 
 def _there(outcomes: Outcomes) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from master.planning.assign import generative, largest_model, requested_limit, role
+from master.planning.assign import generative, largest_model, role
 from master.planning.chat import last_user, with_text
 from master.planning.context import find_context
 from master.planning.direct import direct_plan
@@ -27,6 +27,7 @@ from master.planning.growth import (
     asked_text,
     grown,
     instead,
+    instructed,
     step_of,
     strict,
     told,
@@ -69,9 +70,9 @@ _JUDGE: Final = (
     ' in one sentence, "scores": [one number for each answer, in their order]}.'
 )
 _FUSE: Final = (
-    "Write the best answer to the last message of the conversation quoted below, in its language,"
-    " from the answers that are quoted after it. Keep what is right, leave out what is wrong or"
-    " said twice, settle what they disagree on. Do not mention that there were several answers."
+    "Answers to the user's last message are quoted after it. Write the best answer from them, in"
+    " the language of that message: keep what is right, leave out what is wrong or said twice,"
+    " settle what they disagree on. Do not mention that there were several answers."
 )
 
 
@@ -107,7 +108,8 @@ def grow(question: Question, fleet: Fleet, plan: Plan, outcomes: Outcomes) -> Pl
     if any(key not in outcomes for key in candidates):
         return plan
     good = [key for key in candidates if answered(outcomes, key) is not None]
-    if len(good) < fleet.registry.ensemble.minimum or not good:
+    wanted = min(fleet.registry.ensemble.minimum, len(candidates))
+    if len(good) < wanted and len(plan.steps) == len(candidates) + (OPTIMISER in outcomes):
         return plan
     return _made_of(good, question, fleet, plan, outcomes)
 
@@ -207,14 +209,13 @@ def _judge(question: Question, model: Model, key: str, order: Sequence[str]) -> 
 
 
 def _fusion(question: Question, model: Model, good: Sequence[str]) -> Step:
-    limit = requested_limit(question.parameters)
     return Step(
         key=FUSION,
         kind=StepKind.CANDIDATE,
         title=f"One answer from {len(good)}",
         model=model.name,
-        messages=told(_FUSE, question),
-        parameters={"temperature": 0.2} | ({"max_tokens": limit} if limit else {}),
+        messages=instructed(question.messages, _FUSE),
+        parameters=dict(question.parameters),
         depends_on=tuple(good),
         labels=tuple(f"Answer {place}" for place in range(1, len(good) + 1)),
     )
@@ -229,7 +230,12 @@ def _decided(plan: Plan, good: Sequence[str], outcomes: Outcomes) -> Plan:
         for key in good
     }
     best = max(good, key=lambda key: (scores[key], -good.index(key)))
-    return plan.model_copy(update={"chosen": best, "judgements": (*plan.judgements, *verdicts)})
+    step = step_of(plan, best)
+    why = f"it has the best scores, {scores[best]:.0f} of 100"
+    if all(verdict.problem for verdict in verdicts):
+        why = "no judge gave a usable verdict"
+    reason = f"{len(good)} answers; {step.title if step else best} is shown: {why}."
+    return grown(plan, chosen=best, judgements=(*plan.judgements, *verdicts), reason=reason)
 
 
 def _verdict(plan: Plan, judge: str, outcomes: Outcomes) -> Judgement:

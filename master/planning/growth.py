@@ -5,13 +5,13 @@ there, or the same one when nothing follows yet. It is asked again after every e
 so all it may know is in what it is given.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import JsonValue
 
-from master.planning.chat import ChatMessage, last_user, text_of
+from master.planning.chat import ChatMessage, last_user, text_of, with_text
 from master.planning.plan import Plan, Step, StepKind
 from master.planning.question import Fleet, Question
 from master.planning.quoting import quoted
@@ -83,12 +83,22 @@ def answered(outcomes: Outcomes, key: str) -> str | None:
 def instead(plan: Plan, outcomes: Outcomes, fallback: str) -> Plan:
     """The plan with another answer chosen where the chosen one failed before it said anything.
 
-    What was shown is never taken back: one that broke off stays, as a part does.
+    What was shown is never taken back: one that broke off stays, as a part does, and so do blanks.
     """
     chosen = outcomes.get(plan.chosen)
-    if chosen is None or chosen.usable or chosen.text.strip() or plan.chosen == fallback:
+    if chosen is None or chosen.text or plan.chosen == fallback:
         return plan
     return plan.model_copy(update={"chosen": fallback})
+
+
+def instructed(messages: Sequence[ChatMessage], says: str) -> tuple[ChatMessage, ...]:
+    """The conversation with one more instruction; some templates know one system message only."""
+    if not says:
+        return tuple(messages)
+    if messages and messages[0].get("role") == "system":
+        own, *rest = messages
+        return with_text(own, f"{text_of(own)}\n\n{says}"), *rest
+    return {"role": "system", "content": says}, *messages
 
 
 def told(instructions: str, question: Question) -> tuple[ChatMessage, ...]:

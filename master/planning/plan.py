@@ -101,7 +101,10 @@ class Step(BaseModel):
         default=(), description="What those are called, in their order; empty: by their part."
     )
     seconds: float | None = Field(
-        default=None, gt=0, description="Given up if it takes longer, waiting included."
+        default=None,
+        gt=0,
+        description="Given up if it takes longer, waiting included, once another of its kind has"
+        " answered.",
     )
 
 
@@ -155,6 +158,11 @@ class Plan(BaseModel):
     chosen: str = Field(default="", description="Key of the step whose text is the answer.")
     judgements: tuple[Judgement, ...] = ()
     reason: str = Field(default="", description="Why this plan, in one sentence for a person.")
+
+    @property
+    def given(self) -> tuple[Source, ...]:
+        """The sources that steps were given; others are kept for steps that may come."""
+        return tuple(source for source in self.sources if source.steps)
 
     @model_validator(mode="after")
     def _is_a_dag(self) -> Self:

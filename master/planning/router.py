@@ -147,7 +147,9 @@ def _routed(question: Question, fleet: Fleet, plan: Plan, outcomes: Outcomes) ->
 
 def _checked(question: Question, fleet: Fleet, plan: Plan, outcomes: Outcomes) -> Plan:
     judgement = _read(answered(outcomes, CHECK))
-    plan = plan.model_copy(update={"judgements": (*plan.judgements, judgement)})
+    score = f"{judgement.scores[ANSWER]:.0f} of 100" if judgement.scores else judgement.problem
+    reason = f"{plan.reason.removesuffix('.')}; checked: {score}."
+    plan = grown(plan, judgements=(*plan.judgements, judgement), reason=reason)
     if judgement.passed is False:
         plan = _escalated(question, fleet, plan)
     return plan if plan.chosen else grown(plan, chosen=ANSWER)

@@ -34,7 +34,9 @@ def read_object(answer: str, shape: type[Read]) -> Read:
     if start < 0 or end < start:
         raise Unreadable("it is not JSON")
     try:
-        return shape.model_validate(json.loads(answer[start : end + 1]))
+        # The database stores no NUL, which JSON can spell.
+        said = answer[start : end + 1].replace("\\u0000", "")
+        return shape.model_validate(json.loads(said))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(step) for step in first["loc"])

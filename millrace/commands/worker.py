@@ -69,7 +69,7 @@ async def _work(
     wait: bool,
 ) -> None:
     stop, seen = event_loop.stop_on_signals()
-    provider = make_provider(model)
+    provider = _provider(model, settings)
     try:
         if not wait:
             await _check(model, provider)
@@ -83,6 +83,13 @@ async def _work(
     finally:
         interrupted += seen
         await provider.aclose()
+
+
+def _provider(model: Model, settings: WorkerSettings) -> Provider:
+    try:
+        return make_provider(model, offline=settings.offline)
+    except ProviderError as error:
+        raise Problem(f"{model.name} cannot be served: {error.message}") from error
 
 
 async def _check(model: Model, provider: Provider) -> None:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
-from queue_schemas.messages import Channel, ErrorKind, SubtaskRequest
+from queue_schemas.messages import Channel, ErrorKind, Seam, SubtaskRequest
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,9 @@ class Finish:
     load_seconds: float = 0.0
     tool_calls: tuple[dict[str, JsonValue], ...] = ()
     logprobs: JsonValue = None
+    estimated: bool = False
+    """Some of the counts are our own: an engine that broke off gave none."""
+    seams: tuple[Seam, ...] = ()
 
 
 @dataclass(eq=False)
@@ -40,6 +43,7 @@ class ProviderError(Exception):
     code: str
     message: str
     retry_after_seconds: float | None = field(default=None)
+    seams: tuple[Seam, ...] = field(default=())
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"

@@ -5,14 +5,17 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db import chunks, claims, collections, documents, drafts, tenants
+from db import chunks, claims, collections, documents, drafts, judgements, requests, tenants
 from db.collections import Collection, NewCollection
 from db.corpus import Origin, Strategy
 from db.documents import NewDocument, StoredDocument
+from db.judgements import NewJudgement, StoredJudgement
+from db.models import JudgementKind, JudgementSource
 from db.tenancy import as_tenant
 
 MODEL = "tiny"
@@ -32,6 +35,28 @@ class Cut:
 async def tenant_named(engine: AsyncEngine, name: str) -> UUID:
     async with engine.begin() as connection:
         return await tenants.ensure_tenant(connection, name)
+
+
+async def asked(engine: AsyncEngine, tenant: UUID, end_user: str | None = None) -> UUID:
+    """A request without a subtask."""
+    row = requests.NewRequest(
+        uuid4(), tenant, end_user, "mill", "{}", "{}", seed=1, reply_to=None, deadline_seconds=600
+    )
+    async with engine.begin() as connection:
+        await requests.add(connection, row, [])
+    return row.id
+
+
+def thumb(rater: str = "user:alice", score: float = 1.0, **more: Any) -> NewJudgement:
+    return NewJudgement(JudgementKind.HUMAN, rater, JudgementSource.API, score=score, **more)
+
+
+async def judged(engine: AsyncEngine, tenant: UUID) -> StoredJudgement:
+    """A judgement of a request of its own."""
+    request = await asked(engine, tenant)
+    async with as_tenant(engine, tenant) as connection:
+        [(stored, _)] = await judgements.put(connection, tenant, request, [thumb()])
+    return stored
 
 
 async def collection_of(

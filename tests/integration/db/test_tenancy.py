@@ -21,18 +21,21 @@ from tests.integration.db.corpus_acts import (
     collection_of,
     directions,
     fresh,
+    judged,
     published,
     put,
     tenant_named,
 )
 
 CORPUS = ("collections", "documents", "document_bodies", "drafts", "chunks", "chunk_terms", "terms")
+BOUND = (*CORPUS, "judgements")
 EARLIER = ("api_keys", "requests", "subtasks", "attempts", "outbox")
 
 
 async def fill(engine: AsyncEngine, name: str) -> None:
-    """A row in every table of the corpus."""
+    """A row in every table that the role may use."""
     tenant = await tenant_named(engine, name)
+    await judged(engine, tenant)
     collection = await collection_of(engine, tenant, dimension=3)
     await published(engine, collection, "first", ["apples and pears"], [[1.0, 2.0, 3.0]])
     async with as_tenant(engine, tenant) as connection:
@@ -47,7 +50,7 @@ async def count(connection: AsyncConnection, table: str) -> int:
     return found
 
 
-@pytest.mark.parametrize("table", CORPUS)
+@pytest.mark.parametrize("table", BOUND)
 async def test_without_a_tenant_the_role_sees_nothing(engine: AsyncEngine, table: str) -> None:
     await fill(engine, "acme")
     async with engine.begin() as connection:
@@ -58,7 +61,7 @@ async def test_without_a_tenant_the_role_sees_nothing(engine: AsyncEngine, table
         assert await count(connection, table) == 0
 
 
-@pytest.mark.parametrize("table", CORPUS)
+@pytest.mark.parametrize("table", BOUND)
 async def test_a_tenant_sees_its_own_rows_only(engine: AsyncEngine, table: str) -> None:
     await fill(engine, "acme")
     await fill(engine, "other")

@@ -125,6 +125,16 @@ async def test_a_crew_shows_an_accepted_draft(make_mill: MakeMill) -> None:
     assert record["plan"]["judgements"][0]["passed"] is True
 
 
+async def test_a_judge_that_spells_a_character_no_database_takes_is_read(
+    make_mill: MakeMill,
+) -> None:
+    odd = rule("You review the draft", verdict="accept", comments="odd\0", score=1)
+    judge = a_script("judge", rules=[odd])
+    record = await answered(await make(make_mill, judge), "millrace/crew")
+    assert record["plan"]["judgements"][0]["reason"] == "odd"
+    assert all(len(subtask["attempts"]) == 1 for subtask in record["subtasks"])
+
+
 async def test_a_crew_revises_a_rejected_draft_once(make_mill: MakeMill) -> None:
     record = await answered(await make(make_mill, STRICT), "millrace/crew")
     assert steps(record) == ["research", "draft", "review", "revision"]

@@ -148,7 +148,9 @@ async def test_a_request_whose_slow_client_was_cut_runs_on(make_mill: MakeMill) 
 async def test_a_response_that_was_cut_goes_on_after_the_number_of_its_error(
     make_mill: MakeMill,
 ) -> None:
-    mill = await make_mill(MUCH, **QUICKLY | {"slow_consumer_seconds": 1})
+    # Little enough that a busy machine reads the rest of it in good time.
+    much = a_script("much", text=200 * "w", tokens=6_000)
+    mill = await make_mill(much, **QUICKLY | {"slow_consumer_seconds": 1})
     asked = await mill.http.post(
         "/v1/responses", json={"model": "much", "input": "Why?", "background": True}
     )

@@ -98,6 +98,18 @@ BROKEN = {
         "models:\n  - provider: ollama\n    name: millrace/x\n",
         "m.yaml:3: models[0].name: names that begin with 'millrace/' are strategies",
     ),
+    "unknown key of a fallback": (
+        GOOD + "    fallbacks:\n      - provider: openai\n        endpont: http://x\n",
+        "m.yaml:7: models[0].fallbacks[0].endpont: unknown key; did you mean 'endpoint'?",
+    ),
+    "endpoint of a fallback": (
+        GOOD + "    fallbacks:\n      - provider: openai\n        endpoint: ftp://x\n",
+        "m.yaml:7: models[0].fallbacks[0].endpoint: 'ftp://x' is not an http:// or https:// ",
+    ),
+    "fallbacks that are no list": (
+        GOOD + "    fallbacks: ollama\n",
+        "m.yaml:5: models[0].fallbacks: must be a list",
+    ),
     "inconsistent entry": (
         GOOD + "    min_workers: 3\n",
         "m.yaml:2: models[0]: min_workers is larger than max_workers",
@@ -190,6 +202,15 @@ def test_endpoints_take_variables_from_the_environment(
 ) -> None:
     text = f"models:\n  - name: a\n    provider: {provider}\n    endpoint: '{template}'\n"
     assert parse(text, **environment).models[0].endpoint == expected
+
+
+def test_endpoints_of_fallbacks_do_so_too() -> None:
+    text = (
+        GOOD
+        + "    fallbacks:\n      - {provider: ollama, endpoint: '${GPU:-gpu-2}', engine_model: b}\n"
+    )
+    assert parse(text, GPU="gpu-1").models[0].fallbacks[0].endpoint == "http://gpu-1:11434"
+    assert parse(text).models[0].fallbacks[0].endpoint == "http://gpu-2:11434"
 
 
 def test_nothing_but_the_endpoint_is_expanded() -> None:

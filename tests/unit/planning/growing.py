@@ -44,3 +44,8 @@ def prompt(plan: Plan, step: Step, outcomes: Mapping[str, Outcome]) -> str:
 def told(answers: Mapping[str, str | None]) -> Model:
     """Models that answer by the step's key."""
     return lambda step, _: answers[step.key]
+
+
+def unexplained(plan: Plan) -> Plan:
+    """The plan without its reason, which says what came of it."""
+    return plan.model_copy(update={"reason": ""})

@@ -14,7 +14,7 @@ from master.planning.plan import AggregatorName, StepKind
 from master.planning.strategies import grow, plan
 from queue_schemas.registry import Ensemble, Registry
 from tests.unit.planning.fleets import CODER, SMALL, coder, fleet, question, small
-from tests.unit.planning.growing import carry_out, told
+from tests.unit.planning.growing import carry_out, told, unexplained
 
 ASKED = question("Why is the sea salt?", "millrace/ensemble")
 THREE = (small(), coder(), small(name="third", price={"prompt": 9, "completion": 9}))
@@ -45,6 +45,7 @@ def test_every_candidate_gets_the_question_and_the_best_is_chosen():
     assert all(step.seconds == 120 for step in candidates)
     assert (made.strategy, made.aggregator) == ("ensemble", AggregatorName.CHOSEN)
     assert made.chosen == "candidate-2"
+    assert made.reason.startswith(f"3 answers; Answer 2 by {CODER} is shown: it has the best")
     assert [judgement.scores["candidate-2"] for judgement in made.judgements] == [90, 90]
 
 
@@ -95,6 +96,21 @@ def test_candidates_that_fail_are_left_out(failing, chosen):
     assert ("judge-1" in outcomes) is (len(failing) == 1)
 
 
+def test_a_fusion_keeps_instructions_and_parameters_of_the_client():
+    system = {"role": "system", "content": "Be brief."}
+    asked = question("Why?", "millrace/ensemble", system, stop=["x"], seed=7)
+    three = {f"candidate-{n}": Outcome(f"answer {n}") for n in (1, 2, 3)}
+    found = known(mode="fuse")
+    fusion = grow(asked, found, plan(asked, found), three).steps[-1]
+    assert text_of(fusion.messages[0]).startswith("Be brief.")
+    assert fusion.parameters == {"stop": ["x"], "seed": 7}
+
+
+def test_a_minimum_that_no_number_of_candidates_can_reach_is_refused():
+    with pytest.raises(ValueError, match="ensemble.minimum is 3 of 2 candidates"):
+        known(candidates=(CODER, "third"), minimum=3)
+
+
 def test_fewer_answers_than_the_minimum_are_none():
     made, _ = carry_out(ASKED, known(minimum=3), answers(**{"candidate-1": None}))
     assert (made.chosen, made.judgements) == ("", ())
@@ -122,6 +138,7 @@ def test_without_a_usable_verdict_the_first_answer_is_taken():
     made, _ = carry_out(ASKED, known(), answers(**{"judge-1": "?", "judge-2": None}))
     assert made.chosen == "candidate-1"
     assert all(judgement.problem for judgement in made.judgements)
+    assert "no judge gave a usable verdict" in made.reason
 
 
 def test_the_optimiser_rewords_what_the_candidates_are_asked():
@@ -173,8 +190,9 @@ def test_a_fusion_is_shown_while_it_is_written():
         (Outcome("All of it."), "fusion"),
         (Outcome(failed=True), "candidate-1"),
         (Outcome("All o", failed=True), "fusion"),
+        (Outcome("\n\n"), "fusion"),
     ],
-    ids=["whole", "said nothing", "broke off"],
+    ids=["whole", "said nothing", "broke off", "only blanks, which are shown already"],
 )
 def test_a_fusion_that_said_nothing_gives_way_to_the_first_answer(fused, chosen):
     found = known(mode="fuse")
@@ -191,8 +209,7 @@ def test_what_cannot_be_compared_is_answered_by_one():
 
 def test_done_again_it_begins_at_the_beginning():
     made, _ = carry_out(ASKED, known(), answers())
-    again = beginning(made)
-    assert again == plan(ASKED, known())
+    assert unexplained(beginning(made)) == unexplained(plan(ASKED, known()))
 
 
 @given(st.lists(st.none() | st.text(max_size=60), min_size=6, max_size=6))

@@ -55,10 +55,11 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("MILLRACE_WORKER_NAME", "gpu-1")
     monkeypatch.setenv("MILLRACE_WORKER_DRAIN_SECONDS", "20")
     monkeypatch.setenv("MILLRACE_QUEUE_KEY", "a shared secret")
+    monkeypatch.setenv("MILLRACE_OFFLINE", "true")
 
     settings = WorkerSettings()
 
-    assert (settings.name, settings.drain_seconds) == ("gpu-1", 20)
+    assert (settings.name, settings.drain_seconds, settings.offline) == ("gpu-1", 20, True)
     assert settings.key_ring == KeyRing.parse("a shared secret")
     assert "a shared secret" not in repr(settings)
 
