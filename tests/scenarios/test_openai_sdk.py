@@ -49,30 +49,31 @@ async def test_the_model_list_has_models_and_strategies(
     assert names == ["mill", "grind", *(f"millrace/{name}" for name in strategies)]
 
 
-@pytest.mark.parametrize(
-    ("strategy", "steps"),
-    [
-        ("ensemble", ["candidate-1", "candidate-2", "judge-1", "judge-2"]),
-        ("crew", ["research", "draft", "review"]),
-        ("router", ["classify", "answer", "check"]),
-    ],
-)
+STEPS = {
+    "ensemble": ["candidate-1", "candidate-2", "judge-1", "judge-2"],
+    "crew": ["research", "draft", "review"],
+    "router": ["classify", "answer", "check"],
+}
+
+
 async def test_every_strategy_is_a_model(
-    mill: tuple[Stack, OpenAIEngine, OllamaEngine], strategy: str, steps: list[str]
+    mill: tuple[Stack, OpenAIEngine, OllamaEngine],
 ) -> None:
     """These engines judge nothing that can be read; the answer is shown all the same."""
     stack, _, _ = mill
     async with stack.client() as client:
-        answer = await client.responses.create(model=f"millrace/{strategy}", input="Why?")
-        stream = await client.chat.completions.create(
-            model=f"millrace/{strategy}", messages=QUESTION, stream=True
-        )
-        choices = [choice async for chunk in stream for choice in chunk.choices]
-    assert answer.output_text == "The mill turns slowly."
-    assert "".join(choice.delta.content or "" for choice in choices) == answer.output_text
-    record = await stack.ended(answer.id.removeprefix("resp_"))
-    assert [subtask["step"] for subtask in record["subtasks"]] == steps
-    assert all(judgement["problem"] for judgement in record["plan"]["judgements"])
+        for strategy, steps in STEPS.items():
+            model = f"millrace/{strategy}"
+            answer = await client.responses.create(model=model, input="Why?")
+            stream = await client.chat.completions.create(
+                model=model, messages=QUESTION, stream=True
+            )
+            choices = [choice async for chunk in stream for choice in chunk.choices]
+            assert answer.output_text == "The mill turns slowly."
+            assert "".join(c.delta.content or "" for c in choices) == answer.output_text
+            record = await stack.ended(answer.id.removeprefix("resp_"))
+            assert [subtask["step"] for subtask in record["subtasks"]] == steps
+            assert all(judgement["problem"] for judgement in record["plan"]["judgements"])
 
 
 @pytest.mark.parametrize("model", ["mill", "grind"], ids=["openai engine", "ollama"])

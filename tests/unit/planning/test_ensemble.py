@@ -107,7 +107,7 @@ def test_a_fusion_keeps_instructions_and_parameters_of_the_client():
 
 
 def test_a_minimum_that_no_number_of_candidates_can_reach_is_refused():
-    with pytest.raises(ValueError, match="ensemble.minimum is 3 of 2 candidates"):
+    with pytest.raises(ValueError, match=r"ensemble\.minimum is 3 of 2 candidates"):
         known(candidates=(CODER, "third"), minimum=3)
 
 
