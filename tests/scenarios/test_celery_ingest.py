@@ -14,7 +14,7 @@ from millrace.chaos.stack import Process, Stack, until
 from tests import servers
 from tests.scenarios.conftest import MakeStack
 
-DOCUMENTS = 400
+DOCUMENTS = 200
 IN_ONE_REQUEST = 100
 SIZE = 5
 MODEL = {"name": "mill", "provider": "scripted", "options": {"text": "The mill turns."}}

@@ -36,7 +36,7 @@ CHECKS: list[Any] = [
 ENTANGLED = {"n", "tool_choice", "tools", "top_logprobs", "response_format", "metadata"}
 """What is valid only together with something else, or more narrowly than a schema can say."""
 STEADILY = settings(
-    max_examples=40,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     database=None,

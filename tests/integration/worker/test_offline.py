@@ -5,14 +5,12 @@ from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
-from typer.testing import CliRunner
 
 from bus.memory import MemoryBroker
-from millrace.commands.worker import app
 from millrace.one_machine import workers_here
-from millrace.problems import Problem
 from queue_schemas.registry import Registry
 from tests.doubles.subtasks import a_model
+from tests.integration.cli.command_line import millrace
 
 
 async def test_one_machine_serves_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,15 +30,12 @@ async def test_one_machine_serves_what_is_left(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("wait", [[], ["--wait"]], ids=["now", "wait"])
-def test_a_worker_of_a_remote_model_ends_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait: list[str]
-) -> None:
-    monkeypatch.setenv("MILLRACE_OFFLINE", "true")
+def test_a_worker_of_a_remote_model_ends_at_once(tmp_path: Path, wait: list[str]) -> None:
     file = tmp_path / "m.yaml"
     file.write_text("models:\n  - {name: hosted, provider: scripted, remote: true}\n")
     options = ["--model", "hosted", "--models", str(file), "--rabbitmq-url", "amqp://127.0.0.1:9"]
 
-    result = CliRunner().invoke(app, [*options, *wait])
+    done = millrace("worker", *options, *wait, MILLRACE_OFFLINE="true")
 
-    assert isinstance(result.exception, Problem)
-    assert "hosted cannot be served: it is remote only" in str(result.exception)
+    assert done.returncode == 1
+    assert "hosted cannot be served: it is remote only" in " ".join(done.stderr.split())
