@@ -109,7 +109,7 @@ async def _port(around: Surroundings) -> list[Finding]:
     if await asyncio.to_thread(_is_free, around.port):
         return [Finding(name, Verdict.OK, "free")]
     try:
-        async with httpx2.AsyncClient(timeout=CHECK_SECONDS / 2, trust_env=False) as http:
+        async with httpx2.AsyncClient(timeout=CHECK_SECONDS / 3, trust_env=False) as http:
             answer = (await http.get(f"{url}/health")).json()
     except (httpx2.HTTPError, ValueError):
         answer = None

@@ -5,6 +5,7 @@ process that made it.
 """
 
 import atexit
+import contextlib
 import os
 import secrets
 import shutil
@@ -98,6 +99,9 @@ class LocalRabbit:
     def freeze(self) -> None:
         """SIGSTOP: connections stay open and nothing answers."""
         os.killpg(self.pid, signal.SIGSTOP)
+        end = time.monotonic() + 1
+        while not _stands(self.pid) and time.monotonic() < end:
+            time.sleep(0.005)  # its threads stop one by one, and one may still answer
 
     def thaw(self) -> None:
         """SIGCONT."""
@@ -230,3 +234,12 @@ def _find_rabbitmq_server() -> Path:
             "there is no RabbitMQ on this machine: run `apt-get install rabbitmq-server`"
         )
     return Path(found)
+
+
+def _stands(pid: int) -> bool:
+    """Whether all threads of a process are stopped; where nobody can tell, they are."""
+    states = []
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            states.append(stat.read_text("ascii", "replace").rpartition(")")[2].split()[0])
+    return all(state in "Tt" for state in states)
