@@ -20,7 +20,7 @@ from aiormq import Channel
 from aiormq.exceptions import ChannelLockedResource
 from pamqp.commands import Basic
 
-from bus.connection import Connection, bus_errors, open_connection
+from bus.connection import CONNECT_SECONDS, Connection, bus_errors, open_connection
 from bus.consumption import Binding, Consumption
 from bus.protocol import (
     BusError,
@@ -197,7 +197,7 @@ class RabbitBus:
         async def alone() -> T:
             async with self._one_at_a_time:
                 with bus_errors("waiting for an answer of RabbitMQ"):
-                    async with asyncio.timeout(self._timeout):
+                    async with asyncio.timeout(CONNECT_SECONDS):
                         return await work()
 
         task = asyncio.create_task(alone())

@@ -321,7 +321,7 @@ _END = {
 }
 
 
-async def end(  # noqa: PLR0913 - as above
+async def end(  # noqa: PLR0913 - as of `again`
     connection: AsyncConnection,
     subtask: UUID,
     attempt: int,

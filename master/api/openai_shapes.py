@@ -16,7 +16,7 @@ _Object = dict[str, JsonValue]
 
 def completion(  # noqa: PLR0913  one argument for each field of the object
     *,
-    id: str,  # noqa: A002 - OpenAI's word  OpenAI's word
+    id: str,  # noqa: A002 - OpenAI's word
     model: str,
     created: int,
     content: str | None,

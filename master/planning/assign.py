@@ -91,6 +91,11 @@ def largest_model(fleet: Fleet) -> Model:
     )
 
 
+def judge_model(fleet: Fleet) -> Model:
+    """The model that judges answers: the registry's choice, else the largest."""
+    return role(fleet.registry.roles.judge, fleet) or largest_model(fleet)
+
+
 def role(name: str | None, fleet: Fleet) -> Model | None:
     """The model of a role in the registry, if it is set and answers chats."""
     model = fleet.registry.get(name) if name else None

@@ -14,7 +14,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from master.planning.assign import default_model, largest_model, role
+from master.planning.assign import default_model, judge_model, role
 from master.planning.direct import direct_plan
 from master.planning.growth import (
     Outcomes,
@@ -36,7 +36,7 @@ from master.planning.plan import (
 )
 from master.planning.question import Fleet, Question
 from master.planning.split import why_whole
-from master.planning.structured import Unreadable, object_format, read_object
+from master.planning.structured import object_format, read_answer
 from queue_schemas.registry import Model
 
 NAME: Final = "crew"
@@ -127,7 +127,7 @@ def _draft(question: Question, fleet: Fleet, outcomes: Outcomes) -> Step:
 
 
 def _review(question: Question, fleet: Fleet, outcomes: Outcomes) -> Step:
-    model = role(fleet.registry.roles.judge, fleet) or largest_model(fleet)
+    model = judge_model(fleet)
     properties: dict[str, JsonValue] = {
         "comments": {"type": "string"},
         "score": {"type": "number"},
@@ -167,21 +167,16 @@ def _there(outcomes: Outcomes) -> tuple[str, ...]:
 
 
 def _read(text: str | None) -> Judgement:
-    problem = "it failed"
-    if text is not None:
-        try:
-            review = read_object(text, _Review)
-        except Unreadable as error:
-            problem = str(error)
-        else:
-            return Judgement(
-                step=REVIEW,
-                kind=JudgementKind.REVIEW,
-                scores={} if review.score is None else {DRAFT: review.score},
-                passed=review.verdict == "accept",
-                reason=review.comments,
-            )
-    return Judgement(step=REVIEW, kind=JudgementKind.REVIEW, problem=problem)
+    review, problem = read_answer(text, _Review)
+    if review is None:
+        return Judgement(step=REVIEW, kind=JudgementKind.REVIEW, problem=problem)
+    return Judgement(
+        step=REVIEW,
+        kind=JudgementKind.REVIEW,
+        scores={} if review.score is None else {DRAFT: review.score},
+        passed=review.verdict == "accept",
+        reason=review.comments,
+    )
 
 
 def _writer(question: Question, fleet: Fleet) -> Model:

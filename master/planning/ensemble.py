@@ -17,7 +17,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from master.planning.assign import generative, largest_model, role
+from master.planning.assign import generative, judge_model, role
 from master.planning.chat import last_user, with_text
 from master.planning.context import find_context
 from master.planning.direct import direct_plan
@@ -42,7 +42,7 @@ from master.planning.plan import (
 )
 from master.planning.question import Fleet, Question
 from master.planning.split import why_whole
-from master.planning.structured import Unreadable, object_format, read_object
+from master.planning.structured import object_format, read_answer
 from queue_schemas.registry import EnsembleMode, Model
 
 NAME: Final = "ensemble"
@@ -124,7 +124,7 @@ def _made_of(
         return _decided(plan, good, outcomes)
     if len(good) == 1:
         return grown(plan, chosen=good[0])
-    model = role(fleet.registry.roles.judge, fleet) or largest_model(fleet)
+    model = judge_model(fleet)
     if fleet.registry.ensemble.mode is EnsembleMode.FUSE:
         return grown(plan, _fusion(question, model, good), chosen=FUSION)
     orders = (good, good[::-1])
@@ -239,22 +239,15 @@ def _decided(plan: Plan, good: Sequence[str], outcomes: Outcomes) -> Plan:
 
 
 def _verdict(plan: Plan, judge: str, outcomes: Outcomes) -> Judgement:
-    step, text = step_of(plan, judge), answered(outcomes, judge)
+    step = step_of(plan, judge)
     order = step.depends_on if step else ()
-    problem = "it failed"
-    if text is not None:
-        try:
-            verdict = read_object(text, _Verdict)
-        except Unreadable as error:
-            problem = str(error)
-        else:
-            if len(verdict.scores) == len(order):
-                scores = dict(zip(order, verdict.scores, strict=True))
-                return Judgement(
-                    step=judge, kind=JudgementKind.CHOICE, scores=scores, reason=verdict.reason
-                )
-            problem = f"it has {len(verdict.scores)} scores for {len(order)} answers"
-    return Judgement(step=judge, kind=JudgementKind.CHOICE, problem=problem)
+    verdict, problem = read_answer(answered(outcomes, judge), _Verdict)
+    if verdict is not None and len(verdict.scores) != len(order):
+        problem = f"it has {len(verdict.scores)} scores for {len(order)} answers"
+    if verdict is None or problem:
+        return Judgement(step=judge, kind=JudgementKind.CHOICE, problem=problem)
+    scores = dict(zip(order, verdict.scores, strict=True))
+    return Judgement(step=judge, kind=JudgementKind.CHOICE, scores=scores, reason=verdict.reason)
 
 
 def _of(plan: Plan, kind: StepKind) -> list[str]:

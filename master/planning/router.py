@@ -18,7 +18,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from master.planning.assign import cheapest_model, default_model, largest_model, role
+from master.planning.assign import cheapest_model, default_model, judge_model, largest_model, role
 from master.planning.chat import estimate_chat_tokens
 from master.planning.direct import direct_plan
 from master.planning.grounding import ground_later, looked_up
@@ -41,7 +41,7 @@ from master.planning.plan import (
 )
 from master.planning.question import Fleet, Question
 from master.planning.split import why_whole
-from master.planning.structured import Unreadable, object_format, read_object
+from master.planning.structured import object_format, read_answer
 from queue_schemas.registry import Model
 
 NAME: Final = "router"
@@ -182,7 +182,7 @@ def _answer(question: Question, key: str, title: str, model: Model) -> Step:
 
 
 def _check(question: Question, fleet: Fleet) -> Step:
-    model = role(fleet.registry.roles.judge, fleet) or largest_model(fleet)
+    model = judge_model(fleet)
     properties: dict[str, JsonValue] = {
         "reason": {"type": "string"},
         "score": {"type": "number"},
@@ -202,27 +202,18 @@ def _check(question: Question, fleet: Fleet) -> Step:
 
 
 def _kind(text: str | None) -> QuestionKind | None:
-    if text is None:
-        return None
-    try:
-        return read_object(text, _Class).kind
-    except Unreadable:
-        return None
+    found, _ = read_answer(text, _Class)
+    return found.kind if found else None
 
 
 def _read(text: str | None) -> Judgement:
-    problem = "it failed"
-    if text is not None:
-        try:
-            check = read_object(text, _Check)
-        except Unreadable as error:
-            problem = str(error)
-        else:
-            return Judgement(
-                step=CHECK,
-                kind=JudgementKind.CHECK,
-                scores={ANSWER: check.score},
-                passed=check.score >= PASSING_SCORE,
-                reason=check.reason,
-            )
-    return Judgement(step=CHECK, kind=JudgementKind.CHECK, problem=problem)
+    check, problem = read_answer(text, _Check)
+    if check is None:
+        return Judgement(step=CHECK, kind=JudgementKind.CHECK, problem=problem)
+    return Judgement(
+        step=CHECK,
+        kind=JudgementKind.CHECK,
+        scores={ANSWER: check.score},
+        passed=check.score >= PASSING_SCORE,
+        reason=check.reason,
+    )

@@ -43,3 +43,13 @@ def read_object(answer: str, shape: type[Read]) -> Read:
         raise Unreadable(f"{where or 'it'}: {first['msg']}") from error
     except (ValueError, RecursionError) as error:
         raise Unreadable("it is not JSON") from error
+
+
+def read_answer(answer: str | None, shape: type[Read]) -> tuple[Read | None, str]:
+    """The object in a step's answer, or None and why there is none."""
+    if answer is None:
+        return None, "it failed"
+    try:
+        return read_object(answer, shape), ""
+    except Unreadable as error:
+        return None, str(error)
