@@ -1,4 +1,4 @@
-"""States of a request, a subtask and a document, and the table each that says who follows whom.
+"""States of a request, a subtask, a document and a rule, and the table each that says who follows whom.
 
 The database guard is derived from these tables (`sources`), and so is the drawing in
 `docs/architecture.md` (`drawing`), so neither can drift from the code.
@@ -75,7 +75,24 @@ class DocumentStage(StrEnum):
     STORE = "store"
 
 
-_R, _S, _D = RequestState, SubtaskState, DocumentState
+class RuleState(StrEnum):
+    """Where one version of a rule stands."""
+
+    PROPOSED = "proposed"
+    """Stored by a person, a workflow or a roll-up; changes nothing."""
+    SHADOW = "shadow"
+    """Only counts how often it would hold. A person, or a trial that is allowed, put it here."""
+    CANARY = "canary"
+    """Holds for a share of the questions that it fits, and is compared with the others."""
+    ACTIVE = "active"
+    """Approved by a person or by a measured lift. At most one version of a name."""
+    RETIRED = "retired"
+    """Replaced, taken back, or found to do harm. A rollback makes it active again."""
+    REJECTED = "rejected"
+    """A person or a trial refused it."""
+
+
+_R, _S, _D, _L = RequestState, SubtaskState, DocumentState, RuleState
 
 # A result may overtake its own Started (they travel on different queues), hence the moves that
 # jump over `running`, and over `queued` when a worker is faster than the mark after the confirm.
@@ -112,6 +129,15 @@ DOCUMENT_MOVES: Mapping[DocumentState, frozenset[DocumentState]] = {
     _D.RUNNING: frozenset({_D.READY, _D.FAILED, _D.WAITING, _D.RUNNING}),
     _D.READY: frozenset({_D.WAITING}),
     _D.FAILED: frozenset({_D.WAITING}),
+}
+
+RULE_MOVES: Mapping[RuleState, frozenset[RuleState]] = {
+    _L.PROPOSED: frozenset({_L.SHADOW, _L.CANARY, _L.ACTIVE, _L.REJECTED}),
+    _L.SHADOW: frozenset({_L.CANARY, _L.ACTIVE, _L.REJECTED}),
+    _L.CANARY: frozenset({_L.ACTIVE, _L.REJECTED}),
+    _L.ACTIVE: frozenset({_L.RETIRED}),
+    _L.RETIRED: frozenset({_L.ACTIVE}),
+    _L.REJECTED: frozenset(),
 }
 
 

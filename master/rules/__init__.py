@@ -1,0 +1,1 @@
+"""Rules: what people or measurements found to make answers better. Pure."""
