@@ -5,6 +5,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+# Where it is set, every started process compiles all that it imports: torch alone takes 15 s then.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 STAGE := scripts/stage

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from db.asked import ADD_ASKED, Asked
 from db.models import requests, sql_list
 from db.statement import Statement
 from queue_schemas.states import (
@@ -52,6 +53,8 @@ class NewRequest:
     idempotency_key: str | None = None
     body_digest: bytes | None = None
     cache_digest: bytes | None = None
+    asked: Asked | None = None
+    conversation: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -88,19 +91,20 @@ _ADD_SUBTASKS = """
            now() + make_interval(secs => :held)
       FROM added a, request q WHERE a.state = 'ready'
 """
-_ADD = Statement(f"""
-    WITH request AS (
-        INSERT INTO millrace.requests
-               (id, tenant_id, end_user, model, question, plan, seed, reply_to, deadline_at,
-                priority, background, previous_id, redriven_from, idempotency_key, body_digest,
-                cache_digest)
-        VALUES (:request, :tenant, :end_user, :model, CAST(:question AS jsonb),
-                CAST(:plan AS jsonb), :seed, :reply_to,
-                now() + make_interval(secs => :deadline), :priority, :background, :previous,
-                :redriven_from, :idempotency_key, :body_digest, :cache_digest)
-        RETURNING id, tenant_id, end_user, priority
-    ), {_ADD_SUBTASKS}
-""")
+_REQUEST = """
+    INSERT INTO millrace.requests
+           (id, tenant_id, end_user, model, question, plan, seed, reply_to, deadline_at,
+            priority, background, previous_id, redriven_from, idempotency_key, body_digest,
+            cache_digest, conversation_id, asked_digest)
+    VALUES (:request, :tenant, :end_user, :model, CAST(:question AS jsonb),
+            CAST(:plan AS jsonb), :seed, :reply_to,
+            now() + make_interval(secs => :deadline), :priority, :background, :previous,
+            :redriven_from, :idempotency_key, :body_digest, :cache_digest, :conversation,
+            :asked)
+    RETURNING id, tenant_id, end_user, priority, model, asked_digest
+"""
+_ADD = Statement(f"WITH request AS ({_REQUEST}), {_ADD_SUBTASKS}")
+_ADD_ASKED = Statement(f"WITH request AS ({_REQUEST}), {ADD_ASKED} {_ADD_SUBTASKS}")
 _ADD_MORE = text(f"""
     WITH request AS (
         SELECT id, tenant_id, end_user, priority FROM millrace.requests WHERE id = :request
@@ -135,8 +139,11 @@ async def add(
         "idempotency_key": request.idempotency_key,
         "body_digest": request.body_digest,
         "cache_digest": request.cache_digest,
+        "conversation": request.conversation,
+        **(request.asked or Asked()).values(),
     }
-    await _ADD.run(connection, values | _rows(request.id, steps, 0, held_seconds))
+    statement = _ADD_ASKED if request.asked else _ADD
+    await statement.run(connection, values | _rows(request.id, steps, 0, held_seconds))
 
 
 async def add_steps(
@@ -349,6 +356,9 @@ class StoredRequest:
     reply_to: str | None
     background: bool
     previous: UUID | None
+    conversation: UUID | None
+    shared: bool
+    """Others of the tenant who ask the same may be given its answer."""
     answer: str | None
     finish_reason: str | None
     error: dict[str, Any] | None
@@ -372,6 +382,8 @@ _WHOLE = (
     requests.c.reply_to,
     requests.c.background,
     requests.c.previous_id.label("previous"),
+    requests.c.conversation_id.label("conversation"),
+    requests.c.cache_digest.is_not(None).label("shared"),
     requests.c.answer,
     requests.c.finish_reason,
     requests.c.error,

@@ -6,6 +6,8 @@ database's.
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
@@ -16,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from bus.protocol import Bus, BusError
 from db import outbox, requests, subtasks
 from db.requests import LockedRequest
+from db.subtasks import StoredSubtask
 from master import retry
 from master.announce import broadcast
 from master.apply import Applied, Result, advance, settle
@@ -33,6 +36,8 @@ from queue_schemas.messages import Cancel, ErrorKind, Failed
 from queue_schemas.states import SubtaskState
 
 log = structlog.get_logger(__name__)
+
+_Row = TypeVar("_Row")
 
 _ONE_SWEEPER = 7_421_002
 _AT_ONCE = 200
@@ -101,10 +106,12 @@ class Sweeper:
 
     async def give_up_late(self) -> None:
         """End subtasks that took longer than their plan lets them; it goes on without them."""
-        async with self._engine.begin() as connection:
+        async with self._engine.connect() as connection:
             late = await subtasks.late(connection, _AT_ONCE)
-            if not late:
-                return
+        await _together_or_apart(late, lambda subtask: subtask.request, self._give_up)
+
+    async def _give_up(self, late: Sequence[StoredSubtask]) -> None:
+        async with self._engine.begin() as connection:
             ids = sorted({subtask.request for subtask in late})
             applied = Applied(requests=await requests.lock(connection, ids))
             ended = [
@@ -128,15 +135,19 @@ class Sweeper:
 
     async def rescue_lost(self) -> None:
         """Take subtasks away from workers that fell silent."""
+        async with self._engine.connect() as connection:
+            lost = await subtasks.expired_leases(connection, _AT_ONCE)
+        if not lost:
+            return
+        # Without the broker nobody here can hear a heartbeat; raises then.
+        async with asyncio.timeout(_BROKER_SECONDS):
+            await self._bus.depth(topology.WORKERS.name)
+        await _together_or_apart(lost, lambda row: row.request_id, self._take_away)
+
+    async def _take_away(self, lost: Sequence[subtasks.Lost]) -> None:
         async with self._engine.begin() as connection:
             if not await _alone(connection):
                 return
-            lost = await subtasks.expired_leases(connection, _AT_ONCE)
-            if not lost:
-                return
-            # Without the broker nobody here can hear a heartbeat; raises then.
-            async with asyncio.timeout(_BROKER_SECONDS):
-                await self._bus.depth(topology.WORKERS.name)
             ids = sorted({row.request_id for row in lost})
             applied = Applied(requests=await requests.lock(connection, ids))
             ended: dict[UUID, Result] = {}
@@ -247,6 +258,34 @@ class Sweeper:
                 again = await outbox.republish_forgotten(connection, name, age)
             if again:
                 log.warning("sweep.orphans", model=name, count=len(again))
+
+
+async def _together_or_apart(
+    rows: Sequence[_Row],
+    request_of: Callable[[_Row], UUID],
+    work: Callable[[Sequence[_Row]], Awaitable[None]],
+) -> None:
+    """Work on all rows at once; where that is refused, on each request's alone.
+
+    One request that the database will not have must not hold up all others for ever.
+    """
+    if not rows:
+        return
+    try:
+        await work(rows)
+    except Exception as error:
+        if is_outage(error) or isinstance(error, BusError):
+            raise
+        by_request: dict[UUID, list[_Row]] = {}
+        for row in rows:
+            by_request.setdefault(request_of(row), []).append(row)
+        for request, own in by_request.items():
+            try:
+                await work(own)
+            except Exception as refusal:
+                if is_outage(refusal) or isinstance(refusal, BusError):
+                    raise
+                log.error("sweep.refused", request=str(request), exc_info=refusal)
 
 
 async def _alone(connection: AsyncConnection) -> bool:

@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import httpx2
 from openai import AsyncOpenAI
@@ -23,12 +23,55 @@ T = TypeVar("T")
 START_SECONDS = 30.0
 
 
+class Started(Protocol):
+    """A process that runs, as `subprocess` has it."""
+
+    @property
+    def pid(self) -> int:
+        """Of the process; it leads its own session."""
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs, as far as was looked."""
+
+    def poll(self) -> int | None:
+        """Look whether it has ended."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end. Raises `TimeoutExpired`."""
+
+    def kill(self) -> None:
+        """SIGKILL."""
+
+    def send_signal(self, sig: int) -> None:
+        """Send it any signal."""
+
+
+Launch = Callable[[Sequence[str], Mapping[str, str], Path, Path], Started]
+"""Starts `millrace` with arguments, an environment, a file for what it says, and a folder."""
+
+
+def launch(
+    arguments: Sequence[str], environment: Mapping[str, str], log: Path, folder: Path
+) -> Started:
+    """Start `millrace` as everybody does."""
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "millrace", *arguments],
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            start_new_session=True,  # a Ctrl-C is for us; we end them
+        )
+
+
 @dataclass
 class Process:
     """One started process and its log."""
 
     name: str
-    popen: subprocess.Popen[bytes]
+    popen: Started
     log: Path
     url: str = ""
     guard: subprocess.Popen[bytes] | None = None
@@ -78,6 +121,7 @@ class Stack:
     key: str = ""
     worker_rabbitmq_url: str = ""
     """Where workers find the broker, if that is another way than the masters'."""
+    launch: Launch = launch
 
     async def start(self, *, masters: int = 1, **workers: int) -> None:
         """Start masters, and for each model so many workers, and wait until all are ready."""
@@ -114,7 +158,7 @@ class Stack:
 
     def start_celery(self, *arguments: str) -> Process:
         """Start a Celery worker; its processes are a group of their own."""
-        return self._spawn(f"celery-{self.spawned}", ["celery", *arguments])
+        return self._spawn(f"celery-{self.spawned}", ["celery", *arguments], by=launch)
 
     def worker(self, name: str) -> Process:
         """The worker process of that name."""
@@ -124,7 +168,9 @@ class Stack:
     def _workers_broker(self) -> str:
         return self.worker_rabbitmq_url or self.rabbitmq_url
 
-    def _spawn(self, name: str, arguments: list[str], url: str = "") -> Process:
+    def _spawn(
+        self, name: str, arguments: list[str], url: str = "", by: Launch | None = None
+    ) -> Process:
         log = self.folder / f"{name}-{self.spawned}.log"
         environment = {
             **os.environ,
@@ -134,15 +180,7 @@ class Stack:
             "PYTHONUNBUFFERED": "1",
             **self.settings,
         }
-        with log.open("wb") as output:
-            popen = subprocess.Popen(
-                [sys.executable, "-m", "millrace", *arguments],
-                env=environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=self.folder,
-                start_new_session=True,  # a Ctrl-C is for us; we end them
-            )
+        popen = (by or self.launch)(arguments, environment, log, self.folder)
         self.spawned += 1
         process = Process(name, popen, log, url, guard(str(popen.pid), "KILL"))
         self.processes.append(process)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from millrace.chaos.stack import Stack
+from tests import forking
 
 MakeStack = Callable[..., Stack]
 
@@ -26,7 +27,7 @@ def make_stack(
         file: dict[str, Any] = {"models": list(models)}
         if roles:
             file["roles"] = roles
-        stack = Stack(tmp_path, migrated_url, rabbitmq_url, file, settings)
+        stack = Stack(tmp_path, migrated_url, rabbitmq_url, file, settings, launch=forking.launch)
         made.append(stack)
         return stack
 

@@ -17,6 +17,7 @@ from millrace.chaos.local_rabbitmq import LocalRabbit
 from millrace.chaos.machine import Unavailable
 from millrace.chaos.stack import Stack, until
 from tests import servers
+from tests.forking import launch
 from tests.scenarios.load import each_has_one_result, query
 
 VHOST = "mill"
@@ -51,7 +52,9 @@ def broker() -> Iterator[LocalRabbit]:
 
 @pytest.fixture
 def stack(tmp_path: Path, migrated_url: str, broker: LocalRabbit) -> Iterator[Stack]:
-    stack = Stack(tmp_path, migrated_url, broker.url(VHOST), {"models": [MODEL]}, dict(QUICK))
+    stack = Stack(
+        tmp_path, migrated_url, broker.url(VHOST), {"models": [MODEL]}, dict(QUICK), launch=launch
+    )
     yield stack
     stack.close()
     print(stack.logs())

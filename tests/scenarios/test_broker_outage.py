@@ -11,6 +11,7 @@ import pytest
 
 from millrace.chaos.local_rabbitmq import LocalRabbit
 from millrace.chaos.stack import Stack, until
+from tests.forking import launch
 from tests.scenarios.load import (
     MODEL,
     QUICK,
@@ -32,7 +33,14 @@ def stack(tmp_path: Path, migrated_url: str, local_rabbitmq: LocalRabbit) -> Ite
     vhost = f"test-{secrets.token_hex(6)}"
     local_rabbitmq.add_vhost(vhost)
     settings = QUICK | SOON_REFUSED
-    stack = Stack(tmp_path, migrated_url, local_rabbitmq.url(vhost), {"models": [MODEL]}, settings)
+    stack = Stack(
+        tmp_path,
+        migrated_url,
+        local_rabbitmq.url(vhost),
+        {"models": [MODEL]},
+        settings,
+        launch=launch,
+    )
     yield stack
     stack.close()
     print(stack.logs())

@@ -11,6 +11,7 @@ from db.engine import create_engine
 from millrace.chaos.local_postgres import LocalPostgres
 from millrace.chaos.machine import Unavailable
 from millrace.chaos.stack import Stack, until
+from tests.forking import launch
 from tests.scenarios.load import (
     MODEL,
     QUICK,
@@ -40,7 +41,9 @@ async def stack(tmp_path: Path, postgres: LocalPostgres, rabbitmq_url: str) -> A
     engine = create_engine(postgres.url())
     await migrate.upgrade(engine)
     await engine.dispose()
-    stack = Stack(tmp_path, postgres.url(), rabbitmq_url, {"models": [SLOW]}, dict(QUICK))
+    stack = Stack(
+        tmp_path, postgres.url(), rabbitmq_url, {"models": [SLOW]}, dict(QUICK), launch=launch
+    )
     await stack.start(mill=2)
     yield stack
     stack.close()

@@ -11,6 +11,7 @@ import pytest
 from millrace.chaos.local_rabbitmq import LocalRabbit
 from millrace.chaos.stack import Stack, until
 from queue_schemas import topology
+from tests.forking import launch
 from tests.scenarios.load import (
     MODEL,
     QUICK,
@@ -37,7 +38,9 @@ def stack(
     tmp_path: Path, migrated_url: str, local_rabbitmq: LocalRabbit, vhost: str
 ) -> Iterator[Stack]:
     models = {"models": [MODEL, OTHER]}
-    stack = Stack(tmp_path, migrated_url, local_rabbitmq.url(vhost), models, dict(QUICK))
+    stack = Stack(
+        tmp_path, migrated_url, local_rabbitmq.url(vhost), models, dict(QUICK), launch=launch
+    )
     yield stack
     stack.close()
     print(stack.logs())

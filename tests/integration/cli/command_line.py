@@ -1,7 +1,5 @@
 """Runs `millrace` as a process of its own, in an environment without settings."""
 
-import io
-import multiprocessing
 import os
 import pty
 import select
@@ -11,10 +9,9 @@ import sys
 import tempfile
 import termios
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from millrace import cli
+from tests.forking import Forked
 
 SETTINGS = ("MILLRACE_", "DATABASE_URL", "RABBITMQ_URL", "OLLAMA_HOST", "COLUMNS", "LINES")
 MILLRACE = [sys.executable, "-m", "millrace"]
@@ -33,9 +30,8 @@ def millrace(
 ) -> subprocess.CompletedProcess[str]:
     """Run to the end.
 
-    The process is forked from one that has the imports behind it, which are most of the time that
-    a command takes. `Terminal` starts its processes as a user does, and so does this where a
-    setting is the interpreter's own.
+    The process is forked, see `tests.forking`. `Terminal` starts its processes as a user does, and
+    so does this where a setting is the interpreter's own.
     """
     if any(name.startswith("PYTHON") for name in settings):
         return subprocess.run(
@@ -51,38 +47,16 @@ def millrace(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "stdin").write_text(stdin, "utf-8")
-        process = _FORKING.Process(
-            target=_carry_out, args=(folder, arguments, environment(**settings), cwd)
-        )
-        process.start()
-        process.join(60)
-        if process.is_alive():
+        streams = (folder / "stdin", folder / "stdout", folder / "stderr")
+        process = Forked(arguments, environment(**settings), streams, cwd or ROOT)
+        try:
+            code = process.wait(60)
+        except subprocess.TimeoutExpired:
             process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(arguments, 60)
+            process.wait()
+            raise
         said = [(folder / stream).read_text("utf-8") for stream in ("stdout", "stderr")]
-        return subprocess.CompletedProcess(arguments, process.exitcode or 0, *said)
-
-
-_FORKING = multiprocessing.get_context("forkserver")
-_FORKING.set_forkserver_preload(
-    ["millrace.cli", "millrace.problems", *(f"millrace.commands.{name}" for name in cli.COMMANDS)]
-)
-
-
-def _carry_out(
-    folder: Path, arguments: Sequence[str], variables: Mapping[str, str], cwd: Path | None
-) -> None:
-    """In the forked process: become `millrace`."""
-    for number, stream in enumerate(("stdin", "stdout", "stderr")):
-        flags = os.O_RDONLY if stream == "stdin" else os.O_WRONLY | os.O_CREAT
-        os.dup2(os.open(folder / stream, flags, 0o600), number)
-    sys.stdin = io.TextIOWrapper(io.FileIO(0), encoding="utf-8")  # it had /dev/null
-    os.environ.clear()
-    os.environ.update(variables)
-    os.chdir(cwd or ROOT)
-    sys.argv = ["millrace", *arguments]
-    cli.main()
+        return subprocess.CompletedProcess(arguments, code, *said)
 
 
 class Terminal:

@@ -19,8 +19,9 @@ from tests.integration.master.test_request_events import events, text_of
 MakeMills = Callable[..., Awaitable[list[Mill]]]
 
 THOUGHTS = " ".join(f"thought{n}" for n in range(20))
-WORDS = " ".join(f"word{n}" for n in range(20))
-PACED = a_script(reasoning=THOUGHTS, text=WORDS, tokens_per_second=60)
+WORDS = " ".join(f"word{n}" for n in range(40))
+"""Long enough that a busy machine joins or leaves before its end."""
+PACED = a_script(reasoning=THOUGHTS, text=WORDS, tokens_per_second=50)
 
 
 @pytest.fixture
