@@ -11,10 +11,10 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 STAGE := scripts/stage
 
-.PHONY: help demo up test types imports lint format bench schemas lock clean
+.PHONY: help demo up test test-openwebui test-n8n types imports lint format bench schemas lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Answer a real question about this repository's documents, with nothing but Python
 	@scripts/bootstrap local
@@ -33,6 +33,18 @@ test: ## Lint, types, import rules and every test, with a real Postgres and Rabb
 	printf '\n== tests\n'; \
 	$(BIN)/python -m pytest -q --numprocesses 3 --dist loadfile --no-loadscope-reorder $(PYTEST) || failed="$$failed tests"; \
 	[ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
+
+test-openwebui: ## Attach the real Open WebUI and see ratings arrive; installs 3 GB beside .venv
+	@$(STAGE) "environment" scripts/bootstrap dev
+	@$(STAGE) "open webui" scripts/openwebui
+	@MILLRACE_TEST_OPENWEBUI=$(CURDIR)/.venv-openwebui/bin/open-webui \
+		$(BIN)/python -m pytest -q tests/openwebui $(PYTEST)
+
+test-n8n: ## Run the workflows on the real n8n; installs 3 GB beside .venv
+	@$(STAGE) "environment" scripts/bootstrap dev
+	@$(STAGE) "rabbitmq" scripts/ensure-rabbitmq
+	@$(STAGE) "n8n" scripts/n8n-install
+	@MILLRACE_TEST_N8N=$(CURDIR)/.n8n-app/bin/n8n $(BIN)/python -m pytest -q tests/n8n $(PYTEST)
 
 types: ## Check types
 	@scripts/bootstrap dev
@@ -67,5 +79,5 @@ lock: ## Write the lock files again from pyproject.toml
 	@scripts/lock
 
 clean: ## Remove environments and caches; the database of `make up` stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	rm -rf .venv .venv-openwebui .n8n-app .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -18,6 +18,7 @@ from bench import (
     retrieval_search,
     split,
     stops,
+    strategies,
     streams,
     subtasks,
 )
@@ -28,7 +29,7 @@ from millrace.chaos.machine import Unavailable
 
 _BEGAN = time.monotonic()
 _WITH_PEERS = ("first-token", "chats", "subtasks")
-_ALONE = ("split", "stop", "fair", "killed", "streams")
+_ALONE = ("split", "stop", "fair", "killed", "streams", "strategies")
 _RETRIEVAL = ("search", "ingest")
 NAMES = (*_WITH_PEERS, *_ALONE, *_RETRIEVAL)
 
@@ -96,6 +97,7 @@ def _alone(effort: Effort) -> dict[str, tuple[Mapping[str, object], int, Measure
         "fair": (fairness.MODEL, 1, fairness.fairness),
         "killed": (killed.MODEL, 2, killed.killed),
         "streams": (streams.model(effort.streams), streams.WORKERS, streams.streams),
+        "strategies": (strategies.MODEL, 1, strategies.strategies),
     }
 
 

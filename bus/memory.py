@@ -35,7 +35,7 @@ class _MemoryQueue:
 
     def put(self, message: _Message) -> None:
         if len(self.ready) >= self.spec.max_length:
-            if not self.spec.exclusive:
+            if not self.spec.exclusive and self.spec.events is None:
                 raise QueueFull(f"queue {self.spec.name!r} is full: {self.spec.max_length}")
             self.ready.popleft()
         self.ready.append(message)
@@ -254,7 +254,7 @@ class MemoryBus:
         """Make sure these shared queues exist."""
         self._require_connection()
         for queue in queues:
-            self._broker.ensure(queue)
+            self._broker.ensure(queue, pattern=queue.events)
 
     async def publish(
         self,

@@ -232,6 +232,8 @@ class RabbitBus:
 async def _declare(channel: Channel, queue: Queue) -> None:
     try:
         await channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments()))
+        if queue.events is not None:
+            await channel.queue_bind(queue.name, EVENTS_EXCHANGE, queue.events)
     except ChannelPreconditionFailed as error:
         raise BusError(
             f"queue {queue.name!r} exists with other arguments: {error}; "

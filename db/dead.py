@@ -107,12 +107,13 @@ class Original:
     plan: dict[str, Any]
     priority: int
     previous: UUID | None
+    conversation: UUID | None
     deadline_seconds: float
 
 
 _ORIGINAL = text("""
     SELECT id, tenant_id AS tenant, end_user, model, state, question, plan, priority,
-           previous_id AS previous,
+           previous_id AS previous, conversation_id AS conversation,
            extract(epoch FROM deadline_at - created_at)::float8 AS deadline_seconds
       FROM millrace.requests WHERE id = :id FOR UPDATE
 """)

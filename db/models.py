@@ -67,6 +67,13 @@ tenants = Table(
     Column("id", Uuid, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     _time("created_at", now=True),
+    Column(
+        "training",
+        Boolean,
+        nullable=False,
+        server_default="false",
+        comment="Its rated chats may be exported to train models.",
+    ),
 )
 
 api_keys = Table(
@@ -118,6 +125,17 @@ requests = Table(
         LargeBinary,
         comment="SHA-256 of what was asked, where the answer may be given again.",
     ),
+    Column(
+        "conversation_id",
+        Uuid,
+        ForeignKey(f"{SCHEMA}.conversations.id", ondelete="SET NULL"),
+        comment="The conversation that it is a part of.",
+    ),
+    Column(
+        "asked_digest",
+        LargeBinary,
+        comment="SHA-256 of what was asked, where asking again says something of the answer.",
+    ),
     CheckConstraint(f"state IN ({sql_list(RequestState)})", name="state"),
     CheckConstraint(
         f"(state IN ({sql_list(REQUEST_TERMINAL)})) = (finished_at IS NOT NULL)", name="finished"
@@ -135,6 +153,24 @@ requests = Table(
         "cache_digest",
         "finished_at",
         postgresql_where=text("cache_digest IS NOT NULL"),
+    ),
+    Index(
+        "ix_requests_asked_digest",
+        "tenant_id",
+        "asked_digest",
+        "created_at",
+        postgresql_where=text("asked_digest IS NOT NULL"),
+    ),
+    Index(
+        "ix_requests_conversation_id",
+        "conversation_id",
+        "created_at",
+        postgresql_where=text("conversation_id IS NOT NULL"),
+    ),
+    Index(
+        "ix_requests_previous_id",
+        "previous_id",
+        postgresql_where=text("previous_id IS NOT NULL"),
     ),
     Index(
         "uq_requests_idempotency_key",
@@ -325,6 +361,7 @@ judgements = Table(
         "subtask_id",
         postgresql_where=text("subtask_id IS NOT NULL"),
     ),
+    Index("ix_judgements_tenant_id_updated_at", "tenant_id", "updated_at"),
 )
 
 outbox = Table(

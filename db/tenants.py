@@ -44,6 +44,12 @@ async def ensure_tenant(connection: AsyncConnection, name: str) -> UUID:
     return found
 
 
+async def by_name(connection: AsyncConnection) -> dict[str, UUID]:
+    """The ids of all tenants."""
+    query = select(tenants.c.name, tenants.c.id)
+    return {row.name: row.id for row in await connection.execute(query)}
+
+
 async def add_key(
     connection: AsyncConnection, tenant: UUID, name: str, prefix: str, digest: bytes
 ) -> None:

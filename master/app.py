@@ -18,6 +18,7 @@ from db.engine import create_engine
 from master.api import (
     chat,
     collections,
+    conversations,
     documents,
     embeddings,
     errors,
@@ -29,6 +30,9 @@ from master.api import (
     requests,
     rerank,
     responses,
+    retrying,
+    routing,
+    rules,
     search,
 )
 from master.api.auth import KnownKeys
@@ -39,11 +43,16 @@ from master.batches import Batches
 from master.collect import Collector
 from master.dispatch import Dispatcher
 from master.facts import Fact, is_urgent
+from master.feedback_intake import Intake
 from master.fleet import FleetView, queues
+from master.learning import pull, rounds
+from master.learning.routing import Routing
+from master.memories import Memories
 from master.retrieval.embedders.pool import Embedders
 from master.retrieval.rerankers.registry import make_reranker
+from master.rulebook import Rulebook
 from master.running import Running
-from master.settings import MasterSettings
+from master.settings import MasterSettings, RoutingMode
 from master.streams import Streams
 from master.sweep import Sweeper
 from queue_schemas.registry import Registry
@@ -96,7 +105,14 @@ async def _loops(
     dispatcher = Dispatcher(engine, bus, view, facts, settings.key_ring)
     streams = Streams(engine, bus, settings.replica, settings.key_ring, dispatcher.nudge)
     collector = Collector(engine, bus, view, dispatcher, streams, facts, settings)
+    learning = Routing(
+        engine,
+        registry,
+        learns=settings.routing is RoutingMode.LEARNED,
+        explore_share=settings.explore_share,
+    )
     sweeper = Sweeper(engine, bus, view, dispatcher, streams, settings)
+    intake = Intake(engine, bus, settings.feedback_seconds)
     worker_seconds = settings.lease_seconds
     await view.refresh(engine, worker_seconds)
     key = settings.reranker_key.get_secret_value() if settings.reranker_key else None
@@ -104,6 +120,7 @@ async def _loops(
         contextlib.aclosing(Embedders(registry)) as embedders,
         contextlib.aclosing(make_reranker(settings.reranker, key)) as reranker,
         ingests.opened(settings, embedders) as ingest,
+        pull.opened(settings, corpus_engine) as puller,
         asyncio.TaskGroup() as group,
     ):
         tasks = [
@@ -112,12 +129,19 @@ async def _loops(
             group.create_task(dispatcher.run(settings.dispatch_seconds), name="dispatch"),
             group.create_task(sweeper.run(), name="sweep"),
             group.create_task(ingest.run(), name="ingest"),
+            group.create_task(intake.run(), name="intake"),
+            group.create_task(learning.run(), name="routing"),
             group.create_task(
                 view.watch(engine, bus, settings.fleet_seconds, worker_seconds), name="fleet"
             ),
         ]
+        if puller is not None:
+            tasks.append(group.create_task(puller.run(), name="openwebui"))
+        if settings.celery_broker_url is None:
+            learn = rounds.run(corpus_engine, bus, settings)
+            tasks.append(group.create_task(learn, name="learning"))
         try:
-            yield Running(
+            running = Running(
                 settings,
                 engine,
                 corpus_engine,
@@ -127,8 +151,14 @@ async def _loops(
                 streams,
                 embedders,
                 reranker,
+                Rulebook(engine),
+                learning,
                 ingest.announce,
             )
+            memories = Memories(running.submission, running.recall, settings.memory_window)
+            remember = memories.run(settings.memory_seconds)
+            tasks.append(group.create_task(remember, name="memories"))
+            yield running
         finally:
             for task in tasks:
                 task.cancel()
@@ -152,13 +182,17 @@ def create_app(running: Running) -> FastAPI:
         responses,
         input_items,
         requests,
+        retrying,
         events,
         feedback,
+        rules,
         documents,
         collections,
+        conversations,
         embeddings,
         rerank,
         search,
+        routing,
         operations,
     ):
         app.include_router(module.router)

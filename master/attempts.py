@@ -104,7 +104,8 @@ async def _elsewhere(
     elif step.depends_on:  # the texts that it is given are not in the plan
         tokens = planned.context_length
     else:
-        tokens = estimate_chat_tokens(step.messages) + output_limit(step.parameters, planned)
+        messages = messages_for(plan, step, {})
+        tokens = estimate_chat_tokens(messages) + output_limit(step.parameters, planned)
     found = retry.another_model(step.model, current, tokens, fleet)
     return found.name if found else None
 

@@ -1,9 +1,12 @@
 """Prometheus metrics of one master replica."""
 
+from collections.abc import Iterable
+
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
 from master.fleet import FleetView
+from master.rules.rule import UsedRule
 from queue_schemas.messages import Completed, Failed
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
@@ -42,12 +45,31 @@ slow_consumers_total = Counter(
 cache_total = Counter(
     "millrace_cache", "Chats that might have had an answer already.", ["found"], registry=registry
 )
+openwebui_ratings_total = Counter(
+    "millrace_openwebui_ratings",
+    "Ratings in Open WebUI that were new or had changed, by what became of them.",
+    ["outcome"],
+    registry=registry,
+)
+rules_used_total = Counter(
+    "millrace_rules_used",
+    "Rules that fitted accepted requests, by what became of them.",
+    ["kind", "arm"],
+    registry=registry,
+)
 _subtasks = Gauge(
     "millrace_subtasks", "Open subtasks in the database.", ["model", "state"], registry=registry
 )
 _workers = Gauge("millrace_workers", "Live workers.", ["model"], registry=registry)
 _slots = Gauge("millrace_worker_slots", "Slots of live workers.", ["model"], registry=registry)
 _streams = Gauge("millrace_open_streams", "Streams on this replica.", registry=registry)
+
+
+def count_accepted(strategy: str, rules: Iterable[UsedRule]) -> None:
+    """Count a request that was accepted, and the rules that fitted it."""
+    requests_total.labels(strategy).inc()
+    for rule in rules:
+        rules_used_total.labels(rule.change.kind, rule.arm).inc()
 
 
 def count_result(model: str, result: Completed | Failed, counted: bool) -> None:

@@ -5,7 +5,7 @@ subtasks that end at the same instant still make one ending.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -21,8 +21,10 @@ from master.ending import Ending
 from master.fleet import FleetView
 from master.learning.verdicts import judgements_of
 from master.planning.growth import GROWING_KINDS, Outcome
+from master.planning.memory import woven
 from master.planning.plan import PLAN_BROKEN, Plan
 from master.planning.question import Question, Retrieval
+from master.planning.remembered import Remembered
 from master.planning.strategies import grow
 from master.submit import new_subtasks
 from queue_schemas.messages import Completed
@@ -106,7 +108,9 @@ async def _grow(
         return False
     rows = await subtasks.details(connection, request)
     outcomes = {row["step"]: _outcome(row) for row in rows if row["step"] in ended}
-    grown = grow(_question(stored.question), view.fleet(), plan, outcomes)
+    question = woven(_question(stored.question))
+    fleet = replace(view.fleet(), learned=question.learned)
+    grown = grow(question, fleet, plan, outcomes)
     if grown == plan:
         return False
     kept = grown.model_dump(mode="json", exclude_defaults=True)
@@ -123,7 +127,7 @@ def _outcome(row: Mapping[str, Any]) -> Outcome:
 
 
 def _question(stored: Mapping[str, Any]) -> Question:
-    wanted = stored.get("retrieval")
+    wanted, remembered = stored.get("retrieval"), stored.get("remembered")
     return Question(
         model=stored["model"],
         messages=tuple(stored["messages"]),
@@ -131,6 +135,8 @@ def _question(stored: Mapping[str, Any]) -> Question:
         stream=stored["stream"],
         task=stored["task"],
         retrieval=Retrieval.model_validate(wanted) if wanted else None,
+        remembered=Remembered.model_validate(remembered) if remembered else None,
+        learned=stored.get("learned", {}),
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from db.judgements import StoredJudgement
 from db.requests import StoredRequest
@@ -11,6 +12,7 @@ from master.planning.chat import estimate_chat_tokens
 from master.planning.gate import measured_extra_tokens, measured_speedup
 from master.planning.growth import GROWING_KINDS
 from master.planning.plan import Plan, StepKind
+from master.planning.remembered import Remembered, shown_id
 from queue_schemas.registry import Registry
 
 _MILLION = 1_000_000
@@ -38,6 +40,8 @@ def record(
         "started_at": _iso(stored.started_at),
         "finished_at": _iso(stored.finished_at),
         "deadline_at": _iso(stored.deadline_at),
+        "conversation": shown_id(stored.conversation) if stored.conversation else None,
+        "remembered": _remembered(stored),
         "plan": _plan(plan),
         "subtasks": subtasks,
         "sources": [source.model_dump(mode="json") for source in plan.given],
@@ -50,6 +54,18 @@ def record(
         "judgements": [judgement_record(each) for each in judgements],
         "answer": stored.answer,
     }
+
+
+def _remembered(stored: StoredRequest) -> dict[str, Any] | None:
+    """What was put before the client's own messages."""
+    found = stored.question.get("remembered")
+    if not found:
+        return None
+    given = Remembered.model_validate(found).model_dump(mode="json", exclude={"conversation"})
+    recalled = [
+        {**one, "conversation": shown_id(UUID(one["conversation"]))} for one in given["recalled"]
+    ]
+    return {**given, "recalled": recalled}
 
 
 def judgement_record(stored: StoredJudgement) -> dict[str, Any]:
@@ -89,6 +105,7 @@ def _plan(plan: Plan) -> dict[str, Any]:
         "steps": steps,
         "chosen": plan.chosen or None,
         "judgements": [judgement.model_dump(mode="json") for judgement in plan.judgements],
+        "rules": [rule.model_dump(mode="json") for rule in plan.rules],
     }
 
 

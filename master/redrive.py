@@ -51,6 +51,8 @@ async def redrive(
         raise NotRedrivable(f"request {request} is still {original.state}")
     if original.state is RequestState.CANCELLED:
         raise NotRedrivable(f"request {request} was cancelled by its client")
+    if original.question.get("erased"):
+        raise NotRedrivable(f"request {request} was erased with its conversation")
     unanswered = await dead.unanswered(connection, request)
     plan = _plan(Plan.model_validate(original.plan), unanswered, model)
     again = uuid4()
@@ -93,5 +95,6 @@ def _row(original: Original, again: UUID, plan: Plan, model: str | None) -> requ
         priority=max(original.priority, BACKGROUND_PRIORITY),
         background=True,
         previous=original.previous,
+        conversation=original.conversation,
         redriven_from=original.id,
     )

@@ -14,10 +14,14 @@ from master.batches import is_outage
 from master.cancel import cancel
 from master.dispatch import Dispatcher
 from master.fleet import FleetView
+from master.learning.routing import Routing
 from master.live import Live
+from master.recall import Recall
+from master.remembering import Memory
 from master.retrieval.embedders.pool import Embedders
 from master.retrieval.rerankers.protocol import Reranker
 from master.retrieval.search import Searcher
+from master.rulebook import Rulebook
 from master.settings import MasterSettings
 from master.streams import Streams
 from master.submit import Submission
@@ -43,6 +47,8 @@ class Running:
     streams: Streams
     embedders: Embedders
     reranker: Reranker
+    rulebook: Rulebook
+    routing: Routing
     announce: Callable[[Iterable[tuple[UUID, UUID]]], None]
     """Say that documents (tenant, id) were committed and wait to be ingested."""
     draining: bool = False
@@ -65,7 +71,27 @@ class Running:
             max_backlog=self.settings.max_backlog,
             max_unpublished_seconds=self.settings.max_unpublished_seconds,
             searcher=self.searcher,
+            rulebook=self.rulebook,
+            routing=self.routing,
         )
+
+    @property
+    def memory(self) -> Memory:
+        """What finds what was said before."""
+        settings = self.settings
+        return Memory(
+            self.engine,
+            self.view.fleet,
+            self.recall,
+            settings.memory_window,
+            settings.memory_recall,
+        )
+
+    @property
+    def recall(self) -> Recall:
+        """What finds it by its meaning."""
+        least = self.settings.memory_recall_score
+        return Recall(self.engine, self.embedders, self.registry, least)
 
     @property
     def searcher(self) -> Searcher:

@@ -3,11 +3,13 @@
 import os
 import secrets
 import socket
+from enum import StrEnum
 from typing import Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from master.learning.settings import LearningSettings
 from master.retrieval.rerankers import registry as rerankers
 from queue_schemas.codec import KeyRing
 
@@ -18,8 +20,8 @@ def _replica_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
-class IngestSettings(BaseSettings):
-    """What whoever ingests documents needs: a master by itself, or the Celery workers."""
+class IngestSettings(LearningSettings):
+    """What batch work needs, ingestion above all: of a master by itself, or of Celery workers."""
 
     model_config = SettingsConfigDict(env_prefix="MILLRACE_", extra="ignore", frozen=True)
 
@@ -58,6 +60,15 @@ class IngestSettings(BaseSettings):
         if not url.get_secret_value().startswith(("amqp://", "amqps://")):
             raise ValueError("must begin with amqp:// or amqps://; quorum queues need RabbitMQ")
         return url
+
+
+class RoutingMode(StrEnum):
+    """Who decides which model answers where no client and no rule does."""
+
+    FIXED = "fixed"
+    """The registry alone."""
+    LEARNED = "learned"
+    """People's judgements, where enough of them say that another one is better."""
 
 
 class MasterSettings(IngestSettings):
@@ -116,6 +127,41 @@ class MasterSettings(IngestSettings):
         default="lexical", description="lexical, cross-encoder:NAME_OR_FOLDER, or a URL."
     )
     reranker_key: SecretStr | None = Field(default=None, description="Key of a reranker's URL.")
+    openwebui_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s/]+",
+        description="Open WebUI whose users' ratings are read; none: nothing is read.",
+    )
+    openwebui_api_key: SecretStr | None = Field(
+        default=None, description="Key of one of its administrators."
+    )
+    openwebui_tenant: str | None = Field(
+        default=None, description="Whose chats are rated there; none: of the only tenant."
+    )
+    openwebui_seconds: float = Field(
+        default=30.0, gt=0, description="Between two looks at its ratings."
+    )
+    feedback_seconds: float = Field(
+        default=15.0, gt=0, description="Between two looks into the inbox of feedback."
+    )
+    routing: RoutingMode = Field(
+        default=RoutingMode.LEARNED, description="fixed, or learned from what people say."
+    )
+    explore_share: float = Field(
+        default=0.0, ge=0, le=0.5, description="Of the questions, to find out which model is best."
+    )
+    memory_window: int = Field(
+        default=5, ge=0, le=100, description="Last exchanges of a conversation that are shown."
+    )
+    memory_recall: bool = Field(
+        default=False, description="Look for what was said elsewhere; a body's `memory` overrides."
+    )
+    memory_recall_score: float = Field(
+        default=0.4, ge=0, le=1, description="Similarity from which on something is recalled."
+    )
+    memory_seconds: float = Field(
+        default=5.0, gt=0, description="Between two looks at what is to be summarised or embedded."
+    )
     max_attempts: int = Field(default=5, ge=1)
     max_losses: int = Field(default=3, ge=1, description="Worker deaths until a subtask is poison.")
     retries_per_minute: float = Field(
@@ -135,6 +181,19 @@ class MasterSettings(IngestSettings):
                 f"({self.max_document_bytes}), or no document of that size can be sent"
             )
         return self
+
+    @model_validator(mode="after")
+    def _openwebui_has_a_key(self) -> Self:
+        if (self.openwebui_url is None) != (self.openwebui_api_key is None):
+            raise ValueError(
+                "MILLRACE_OPENWEBUI_URL and MILLRACE_OPENWEBUI_API_KEY must be set together"
+            )
+        return self
+
+    @field_validator("openwebui_url", "openwebui_api_key", "openwebui_tenant", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
 
     @field_validator("reranker")
     @classmethod

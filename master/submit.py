@@ -5,8 +5,8 @@ outbox.
 """
 
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
 from pydantic import JsonValue
@@ -14,14 +14,21 @@ from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db import requests
+from db.asked import Asked, Message
 from master import metrics
 from master.dispatch import HOLD_SECONDS, Dispatcher, make_call
 from master.fleet import FleetView
-from master.planning.plan import Plan, Step
+from master.learning import again
+from master.learning.routing import Routing
+from master.planning.memory import woven
+from master.planning.plan import Plan, Step, StepKind
 from master.planning.question import Question
 from master.planning.strategies import plan as make_plan
+from master.planning.under_rules import under_rules
 from master.retrieval.lookups import look_up
 from master.retrieval.search import Searcher
+from master.rulebook import Rulebook
+from master.rules.matching import RuleInForce
 from queue_schemas.messages import SubtaskRequest
 
 _RETRY_AFTER_SECONDS = 5.0
@@ -44,6 +51,8 @@ class Accepted:
     """Until it is expected to start."""
     cached: bool = False
     """It is an earlier request, which asked the same and has its answer."""
+    conversation: UUID | None = None
+    """The conversation that it is a part of."""
 
 
 class TooBusy(Exception):
@@ -85,6 +94,12 @@ class Terms:
     """What the name stands for."""
     cache_digest: bytes | None = None
     """What was asked, where the answer may be given again."""
+    rules: Sequence[RuleInForce] | None = None
+    """Those in force, where the digest says so; None: as they are when it is planned."""
+    message: Message | None = None
+    """The message of Open WebUI that it answers."""
+    conversation: UUID | None = None
+    """The conversation that it is to be a part of; deleted meanwhile, the database refuses it."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,8 @@ class Submission:
     max_backlog: int
     max_unpublished_seconds: float
     searcher: Searcher
+    rulebook: Rulebook
+    routing: Routing
 
 
 async def submit(
@@ -109,11 +126,19 @@ async def submit(
     Raises `UnknownModel`, `TooBusy`, `BrokerAway`, the errors of looking something up, or the
     database's, with nothing stored.
     """
-    terms = terms or Terms()
-    plan = make_plan(question, to.view.fleet())
+    terms, request = terms or Terms(), uuid4()
+    rules = terms.rules
+    if rules is None:
+        rules = await to.rulebook.in_force(asker.tenant)
+    learned = to.routing.learned(asker.tenant)
+    fleet = replace(to.view.fleet(), learned=learned.models, tried=learned.tried)
+    question = replace(question, learned=learned.models)
+    question = under_rules(question, rules, request, fleet)
+    asked = woven(question)
+    plan = make_plan(asked, fleet)
     _admit(to, plan)
-    plan = await look_up(to.searcher, asker.tenant, plan, question, to.view.fleet())
-    request, seed = uuid4(), _seed(question)
+    plan = await look_up(to.searcher, asker.tenant, plan, asked, to.view.fleet())
+    seed = _seed(question)
     ids = {uuid4(): step for step in plan.steps}
     starting = [step.model for step in plan.steps if not step.depends_on]
     first = to.view.registry().get(plan.steps[0].model)
@@ -130,7 +155,7 @@ async def submit(
         to.dispatcher.give_back(starting, at_once=at_once)
         raise
     to.dispatcher.stored(starting, at_once=at_once)
-    metrics.requests_total.labels(plan.strategy).inc()
+    metrics.count_accepted(plan.strategy, plan.rules)
     waits = first if not at_once else None
     accepted = Accepted(
         request,
@@ -139,6 +164,7 @@ async def submit(
         {subtask: step.key for subtask, step in ids.items()},
         ahead=ahead if waits else 0,
         wait_seconds=to.view.expected_wait_seconds(waits, ahead) if waits else None,
+        conversation=terms.conversation,
     )
     if at_once:
         to.dispatcher.publish_soon(_calls(to, accepted, ids, row))
@@ -157,6 +183,7 @@ def _row(
     seed: int,
 ) -> requests.NewRequest:
     asked = vars(question) | ({"response": terms.note} if terms.note is not None else {})
+    is_task = plan.steps[0].kind is StepKind.TASK
     return requests.NewRequest(
         id=request,
         tenant=asker.tenant,
@@ -173,7 +200,15 @@ def _row(
         idempotency_key=terms.idempotency_key,
         body_digest=terms.body_digest,
         cache_digest=terms.cache_digest,
+        conversation=terms.conversation,
+        asked=None if is_task else _asked(question, asker, terms),
     )
+
+
+def _asked(question: Question, asker: Asker, terms: Terms) -> Asked | None:
+    if terms.conversation is not None:  # saying the same again there goes on with it
+        return Asked(message=terms.message) if terms.message else None
+    return again.asked(question.messages, asker.end_user, terms.message)
 
 
 def _admit(to: Submission, plan: Plan) -> None:

@@ -15,6 +15,7 @@ import httpx2
 from millrace.problems import Problem, one_line, place, reason
 
 REQUEST_ID = "x-millrace-request-id"
+CONVERSATION = "x-millrace-conversation"
 
 _START_IT = "Start it with `millrace up` or set MILLRACE_URL."
 # A stream may be silent for as long as a model loads; the master ends it at its deadline.
@@ -39,6 +40,11 @@ class Answer:
 
     request_id: str | None
     response: httpx2.Response
+
+    @property
+    def conversation(self) -> str | None:
+        """The conversation that it is a part of."""
+        return self.response.headers.get(CONVERSATION)
 
     async def texts(self) -> AsyncIterator[str]:
         """The text in pieces. Raises `Problem` when the stream ends in an error, or without end."""

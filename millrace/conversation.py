@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -26,6 +26,12 @@ _SETTLE_SECONDS = 3.0
 _FRAMES_PER_SECOND = 8
 
 Body = Mapping[str, Any]
+Began = Callable[[Answer], None]
+"""Called with an answer that has begun, before its first word."""
+
+
+def _ignore(_: Answer) -> None:
+    pass
 
 
 async def pick_model(master: Master, strategy: Strategy, model: str | None) -> str:
@@ -48,12 +54,15 @@ async def ask_whole(master: Master, body: Body) -> dict[str, Any]:
     return {"answer": answer, "request": await _settled(master, request_id)}
 
 
-async def ask_plain(master: Master, body: Body, *, whole: bool) -> None:
+async def ask_plain(
+    master: Master, body: Body, *, whole: bool = False, began: Began = _ignore
+) -> None:
     """Print nothing but the answer."""
     if whole:
         print((await ask_whole(master, body))["answer"])  # noqa: T201  this is the command line
         return
     async with master.stream(body) as answer:
+        began(answer)
         last = "\n"
         async for text in answer.texts():
             sys.stdout.write(text)
@@ -63,7 +72,14 @@ async def ask_plain(master: Master, body: Body, *, whole: bool) -> None:
         sys.stdout.write("\n")
 
 
-async def ask_live(master: Master, body: Body, console: Console, *, whole: bool) -> None:
+async def ask_live(
+    master: Master,
+    body: Body,
+    console: Console,
+    *,
+    whole: bool = False,
+    began: Began = _ignore,
+) -> None:
     """Show plan and answer while they happen, then what each part took."""
     if whole:
         with console.status("waiting for the whole answer"):
@@ -74,6 +90,7 @@ async def ask_live(master: Master, body: Body, console: Console, *, whole: bool)
         return
     screen = _Screen(console)
     async with master.stream(body) as answer:
+        began(answer)
         try:
             async with screen.shown(), _following(master, answer, screen):
                 async for text in answer.texts():

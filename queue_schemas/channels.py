@@ -124,9 +124,21 @@ CHANNELS = (
         bound_to=topology.EVENTS_EXCHANGE,
     ),
     Channel(
+        "eventsOfN8n",
+        topology.N8N,
+        "All events, kept for n8n while it is away; the oldest go first when there are too many.",
+        (messages.Event,),
+        receivers=("n8n",),
+        bound_to=topology.EVENTS_EXCHANGE,
+    ),
+    Channel(
         "feedback",
         topology.FEEDBACK,
-        "Reserved for feedback and performance notes; no message is defined yet.",
+        "Notes with feedback that were stored in the inbox. Never signed: a note says where to "
+        "look, and what is found there is verified.",
+        (messages.FeedbackNote,),
+        senders=(Sender("n8n"),),
+        receivers=("master",),
     ),
     Channel(
         "dead",

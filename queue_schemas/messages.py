@@ -224,6 +224,16 @@ class Heartbeat(Message):
     running: tuple[RunningSubtask, ...] = ()
 
 
+class FeedbackNote(Message):
+    """Somebody's feedback waits in the inbox, `millrace.feedback_inbox`. On `feedback`.
+
+    May be lost: the master looks into the inbox from time to time.
+    """
+
+    type: Literal["feedback"] = "feedback"
+    note: UUID = Field(description="Id of the row in the inbox.")
+
+
 class Event(Message):
     """Something that happened, on the `events` topic exchange, for n8n and other watchers."""
 
@@ -246,6 +256,7 @@ CONTROL: TypeAdapter[Cancel | Resend | Drain] = TypeAdapter(ControlMessage)
 WORKER: TypeAdapter[Started | Heartbeat] = TypeAdapter(WorkerMessage)
 SUBTASK: TypeAdapter[SubtaskRequest] = TypeAdapter(SubtaskRequest)
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+FEEDBACK: TypeAdapter[FeedbackNote] = TypeAdapter(FeedbackNote)
 
 ALL: tuple[type[Message], ...] = (
     SubtaskRequest,
@@ -259,4 +270,5 @@ ALL: tuple[type[Message], ...] = (
     Drain,
     Heartbeat,
     Event,
+    FeedbackNote,
 )

@@ -212,6 +212,9 @@ class Roles(BaseModel):
     classify: str | None = Field(
         default=None, description="Says what kind of question it is; none: the cheapest model."
     )
+    summarise: str | None = Field(
+        default=None, description="Summarises conversations; none: the cheapest model."
+    )
     embedding: str | None = Field(
         default=None, description="For new collections; none: the first embedding model, if any."
     )
@@ -239,6 +242,17 @@ class Ensemble(BaseModel):
     seconds: float = Field(default=120.0, gt=0, description="A candidate may take so long.")
 
 
+class AutoStrategy(StrEnum):
+    """What `millrace/auto` may choose; the last three answer after several model calls only."""
+
+    DIRECT = "direct"
+    SPLIT = "split"
+    RAG = "rag"
+    ROUTER = "router"
+    CREW = "crew"
+    ENSEMBLE = "ensemble"
+
+
 class Registry(BaseModel):
     """All models. Immutable: a reload makes a new one."""
 
@@ -247,7 +261,21 @@ class Registry(BaseModel):
     models: tuple[Model, ...] = Field(min_length=1)
     roles: Roles = Roles()
     ensemble: Ensemble = Ensemble()
+    auto: tuple[AutoStrategy, ...] = Field(
+        default=(AutoStrategy.DIRECT, AutoStrategy.SPLIT, AutoStrategy.RAG),
+        description="Strategies that `millrace/auto` chooses among.",
+    )
     currency: str = "USD"
+
+    @field_validator("auto")
+    @classmethod
+    def _can_choose(cls, auto: tuple[AutoStrategy, ...]) -> tuple[AutoStrategy, ...]:
+        if AutoStrategy.DIRECT not in auto:
+            raise ValueError("needs direct, for what nothing else is for")
+        for strategy in auto:
+            if auto.count(strategy) > 1:
+                raise ValueError(f"has {strategy} twice")
+        return auto
 
     @model_validator(mode="after")
     def _unique_and_known(self) -> Self:

@@ -1,4 +1,4 @@
-"""States of a request, a subtask, a document and a rule, and the table each that says who follows whom.
+"""States of a request, a subtask, a document and a rule, and the tables that say who follows whom.
 
 The database guard is derived from these tables (`sources`), and so is the drawing in
 `docs/architecture.md` (`drawing`), so neither can drift from the code.

@@ -25,7 +25,8 @@ class Queue:
     """A queue as data. `exclusive` queues live and die with one connection.
 
     What is `lossy` carries notes whose loss the next one heals; full, it drops the oldest. All
-    others are quorum queues, which refuse when they are full.
+    others are quorum queues, which refuse when they are full; those that are given `events` of a
+    pattern drop the oldest too, because nobody would be told of a refusal.
     """
 
     name: str
@@ -35,6 +36,8 @@ class Queue:
     dead_letter_to: str | None = None
     delivery_limit: int | None = None
     consumer_timeout_seconds: int | None = None
+    events: str | None = None
+    """Topic pattern of the events that it is given, whether or not anybody takes them."""
 
     def arguments(self) -> dict[str, str | int]:
         """The arguments of `queue.declare`."""
@@ -43,7 +46,7 @@ class Queue:
         arguments: dict[str, str | int] = {
             "x-queue-type": "quorum",
             "x-max-length": self.max_length,
-            "x-overflow": "reject-publish",
+            "x-overflow": "reject-publish" if self.events is None else "drop-head",
         }
         if self.dead_letter_to is not None:
             arguments["x-dead-letter-exchange"] = ""
@@ -63,6 +66,10 @@ FEEDBACK = Queue("feedback", 100_000, dead_letter_to=DEAD.name, delivery_limit=D
 WORKERS = Queue("workers", 100_000, lossy=True)
 
 SHARED = (DEAD, QUARANTINE, RESULTS, FEEDBACK, WORKERS)
+
+N8N = Queue("n8n", max_length=100_000, delivery_limit=DELIVERY_LIMIT, events="#")
+"""What happened while n8n was away. `millrace n8n provision` declares it: where there is no n8n,
+nobody would ever empty it."""
 
 
 def subtasks(slug: str) -> Queue:

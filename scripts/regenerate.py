@@ -5,13 +5,20 @@ import sys
 from pathlib import Path
 
 from queue_schemas.export import export
-from queue_schemas.states import DOCUMENT_MOVES, REQUEST_MOVES, SUBTASK_MOVES, drawing
+from queue_schemas.states import (
+    DOCUMENT_MOVES,
+    REQUEST_MOVES,
+    RULE_MOVES,
+    SUBTASK_MOVES,
+    drawing,
+)
 
 DOCS = Path(__file__).parents[1] / "docs"
 DRAWINGS = {
     "request": drawing(REQUEST_MOVES),
     "subtask": drawing(SUBTASK_MOVES),
     "document": drawing(DOCUMENT_MOVES),
+    "rule": drawing(RULE_MOVES),
 }
 
 

@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     files = {path: list(own) for path, own in itertools.groupby(items, lambda item: item.path)}
     long, middle, short = (
         [path for path in files if path.relative_to(_ROOT).parts[0] in names]
-        for names in ({"scenarios"}, {"integration", "packaging"}, {"unit"})
+        for names in ({"scenarios"}, {"integration", "packaging", "openwebui", "n8n"}, {"unit"})
     )
     step = max(1, len(middle) // max(1, len(long)) // 2)
     order: list[Path] = []

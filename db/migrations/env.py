@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from db import corpus
+from db import tables
 from db.models import SCHEMA
 
 connection = context.config.attributes.get("connection")
@@ -12,7 +12,7 @@ if not isinstance(connection, Connection):
 
 context.configure(
     connection=connection,
-    target_metadata=corpus.collections.metadata,  # of all tables, also those of `db.models`
+    target_metadata=tables.metadata,
     version_table_schema=SCHEMA,
     include_schemas=True,
     include_name=lambda name, kind, _: kind != "schema" or name == SCHEMA,

@@ -1,10 +1,11 @@
 """What the routes that take a question share: accept it, or say why not."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pydantic import JsonValue
 
-from master.api import errors, outages, retrieving
+from master.api import conversing, errors, outages, retrieving
 from master.planning.chat import estimate_chat_tokens
 from master.planning.question import Question
 from master.planning.strategies import UnknownModel, named
@@ -18,9 +19,11 @@ async def accept(
     """Commit a question. Raises `ApiError` with nothing stored."""
     check_length(master, question.model, question.messages, question.parameters)
     question = named(question)
+    if question.remembered is not None:
+        terms = replace(terms or Terms(), conversation=question.remembered.conversation)
     collection = question.retrieval.collection if question.retrieval else ""
     try:
-        with outages.answered(), retrieving.answered(collection):
+        with outages.answered(), retrieving.answered(collection), conversing.answered():
             return await submit(master.submission, question, who, terms)
     except UnknownModel as unknown:
         raise errors.model_not_found(unknown.name, unknown.available) from None

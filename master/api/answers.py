@@ -5,7 +5,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from db.models import JudgementKind, JudgementSource
-from master.planning.plan import Retrieved
+from master.planning.plan import AggregatorName, Gate, Judgement, Retrieved
+from master.rules.rule import UsedRule
 from queue_schemas.states import RequestState, SubtaskState
 
 
@@ -85,6 +86,15 @@ class CancelledRequest(BaseModel):
     id: str
     object: Literal["request"]
     state: RequestState
+
+
+class RetriedRequest(BaseModel):
+    """The request that does a failed one again."""
+
+    id: str
+    object: Literal["request"]
+    retry_of: str
+    fresh: bool = Field(description="False: it had been made before.")
 
 
 class SeamRecord(BaseModel):
@@ -182,6 +192,19 @@ class JudgementList(BaseModel):
     has_more: bool = Field(description="There are more than are listed.")
 
 
+class PlanRecord(BaseModel):
+    """How a request was to be answered, and why so."""
+
+    strategy: str
+    aggregator: AggregatorName
+    reason: str
+    gate: Gate | None
+    steps: list[dict[str, Any]]
+    chosen: str | None = Field(description="Key of the step whose text is the answer.")
+    judgements: list[Judgement]
+    rules: list[UsedRule] = Field(description="That fitted it, with what became of each.")
+
+
 class RequestRecord(BaseModel):
     """State, plan, subtasks, times, tokens and cost of a request."""
 
@@ -196,7 +219,11 @@ class RequestRecord(BaseModel):
     finished_at: str | None
     deadline_at: str
     queue: QueuePlace | None = Field(default=None, description="Only while it waits.")
-    plan: dict[str, Any]
+    conversation: str | None
+    remembered: dict[str, Any] | None = Field(
+        description="What was put before the messages of the client; see docs/conversations.md."
+    )
+    plan: PlanRecord
     subtasks: list[SubtaskRecord]
     sources: list[dict[str, Any]] = Field(description="What was found in documents for it.")
     citations: list[CitedSentence]
@@ -256,6 +283,7 @@ class ModelResponse(BaseModel):
     completed_at: int | None = None
     status: Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
     background: bool
+    conversation: dict[str, Any] | None = None
     model: str
     output: list[dict[str, Any]]
     error: dict[str, Any] | None

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from master.api import errors
 from master.api.chat_schema import REFUSED, WITHOUT_EFFECT, ChatRequest
 from master.planning.question import Retrieval
+from master.remembering import Wish
 
 MAX_TEXT_BYTES = 2_000_000
 STRICT_HEADER = "x-millrace-strict"
@@ -21,6 +22,7 @@ WARNING_HEADER = "x-millrace-warning"
 
 _NOT_PARAMETERS = WITHOUT_EFFECT | frozenset(
     {"model", "messages", "stream", "stream_options", "user", "metadata", "retrieval", "cache"}
+    | {"conversation", "memory"}
 )
 
 _Body = TypeVar("_Body", bound=BaseModel)
@@ -44,6 +46,8 @@ class ChatBody:
     retrieval: Retrieval | None
     cache_seconds: int | None
     """How old an answer to the same may be; None: as the master is set."""
+    wish: Wish | None
+    """The conversation that it is a part of; None: of none."""
     warnings: tuple[str, ...]
     """For the `x-millrace-warning` header: printable ASCII."""
 
@@ -74,6 +78,7 @@ def parse_chat(body: Mapping[str, JsonValue], *, strict: bool = False) -> ChatBo
         images=sum(message.images for message in chat.messages),
         retrieval=_retrieval(chat),
         cache_seconds=chat.cache,
+        wish=_wish(chat),
         warnings=warnings,
     )
 
@@ -82,6 +87,17 @@ def _retrieval(chat: ChatRequest) -> Retrieval | None:
     if chat.retrieval is None:
         return None
     return Retrieval.model_validate(chat.retrieval.model_dump(exclude_none=True))
+
+
+def _wish(chat: ChatRequest) -> Wish | None:
+    if chat.conversation is None:
+        return None
+    return Wish(chat.conversation, chat.memory.recall if chat.memory else None)
+
+
+def may_train(metadata: Mapping[str, str]) -> bool:
+    """Whether a client lets its chat be used for training: anything but a yes is a no."""
+    return str(metadata.get("millrace_training", "yes")).lower() in {"yes", "true", "on", "1"}
 
 
 def unknown_fields(body: Mapping[str, JsonValue], model: type[BaseModel]) -> list[str]:
@@ -127,6 +143,8 @@ _WORDS = {
     "string_unicode": "contains invalid unicode",
     "too_short": "must not be empty",
     "too_long": "must have at most {max_length} items",
+    "extra_forbidden": "is not known here",
+    "value_error": "is not valid: {error}",
     REFUSED: "{words}",
 }
 

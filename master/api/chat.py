@@ -11,10 +11,11 @@ from starlette.responses import JSONResponse, Response
 
 from master.api import citing, errors, openai_shapes, sse
 from master.api.auth import asker
-from master.api.bodies import STRICT_HEADER, WARNING_HEADER, ChatBody, parse_chat
+from master.api.bodies import STRICT_HEADER, WARNING_HEADER, ChatBody, may_train, parse_chat
 from master.api.following import error_of, wait
+from master.api.messages import TASK_HEADER, message_of
 from master.api.openapi import CHAT_RESPONSES, chat_body
-from master.api.repeating import accept_once, identity_of, memory_of
+from master.api.repeating import accept_once, identity_of, memory_in
 from master.api.state import ring, running
 from master.api.streaming import Dialect, EventStream
 from master.api.strict_json import read_json
@@ -22,15 +23,16 @@ from master.ending import Ending
 from master.live import Idle, Interrupted, Item, Live, Reasoning, Status, Text
 from master.planning.plan import Source
 from master.planning.question import Question
+from master.planning.remembered import shown_id
 from master.running import Running
 from master.submit import Accepted
 from queue_schemas.states import RequestState
 
 router = APIRouter()
 
-TASK_HEADER = "x-millrace-task"
 ID_HEADER = "x-millrace-request-id"
 CACHE_HEADER = "x-millrace-cache"
+CONVERSATION_HEADER = "x-millrace-conversation"
 
 
 @router.post(
@@ -52,9 +54,14 @@ async def chat_completions(request: Request) -> Response:
     who = asker(key, request.headers, body.user)
     question = _question(body, request.headers)
     seconds = master.settings.cache_seconds if body.cache_seconds is None else body.cache_seconds
-    memory = memory_of(question, seconds)
-    accepted, live = await accept_once(master, question, who, identity, memory)
+    # What is said in a conversation depends on what was said before.
+    memory = None if body.wish else await memory_in(master, question, who, seconds)
+    accepted, live = await accept_once(
+        master, question, who, identity, memory, message_of(request.headers), body.wish
+    )
     headers = {ID_HEADER: str(accepted.request)}
+    if accepted.conversation is not None:
+        headers[CONVERSATION_HEADER] = shown_id(accepted.conversation)
     if memory is not None:
         headers[CACHE_HEADER] = "hit" if accepted.cached else "miss"
     if body.warnings:
@@ -75,6 +82,7 @@ def _question(body: ChatBody, headers: Headers) -> Question:
         stream=body.stream,
         task=headers.get(TASK_HEADER) or None,
         retrieval=body.retrieval,
+        training=may_train(body.metadata),
     )
 
 

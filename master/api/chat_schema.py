@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from master.api.images import BadImage, check_data_url
 from master.planning.question import COLLECTION_NAME
+from master.remembering import NAME as CONVERSATION_NAME
 from master.settings import MOST_CACHE_SECONDS
 
 MAX_MESSAGES = 2048
@@ -60,6 +61,10 @@ def _bounded(most: int, longest_value: int) -> AfterValidator:
         return pairs
 
     return AfterValidator(check)
+
+
+Metadata = Annotated[dict[str, Any], _bounded(most=16, longest_value=512)]
+"""As OpenAI has it."""
 
 
 def _biases(pairs: dict[str, Any]) -> dict[str, Any]:
@@ -230,6 +235,12 @@ class RetrievalRequest(_Strict):
     only: bool | None = None
 
 
+class MemoryRequest(_Strict):
+    """What a chat of a conversation is to remember beside it."""
+
+    recall: bool | None = None
+
+
 class ChatRequest(_Strict):
     """The body of `/v1/chat/completions`."""
 
@@ -240,7 +251,7 @@ class ChatRequest(_Strict):
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     user: str | None = Field(default=None, max_length=512)
-    metadata: Annotated[dict[str, Any], _bounded(most=16, longest_value=512)] | None = None
+    metadata: Metadata | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: _Share | None = None
     top_k: Annotated[int, Field(ge=-1, le=1_000_000)] | None = None
@@ -271,6 +282,9 @@ class ChatRequest(_Strict):
     retrieval: RetrievalRequest | None = None
     # Ours: how many seconds old an answer to the same question may be; 0 is never.
     cache: Annotated[int, Field(ge=0, le=MOST_CACHE_SECONDS)] | None = None
+    # Ours: the conversation that it goes on with; `new`, an id, or a name of the client's own.
+    conversation: str | None = Field(default=None, pattern=CONVERSATION_NAME)
+    memory: MemoryRequest | None = None
     # OpenAI's, accepted and without effect here; `WITHOUT_EFFECT` names them.
     store: bool | None = None
     service_tier: str | None = None
@@ -290,4 +304,6 @@ class ChatRequest(_Strict):
                 raise _refuse("is not among the tools", "tool_choice.function.name")
         elif self.tool_choice == "required" and not self.tools:
             raise _refuse("needs tools", "tool_choice")
+        if self.memory is not None and self.conversation is None:
+            raise _refuse("needs a conversation", "memory")
         return self

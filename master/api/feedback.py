@@ -57,19 +57,19 @@ async def give_feedback(request: Request) -> Response:
     with outages.answered():
         async with master.engine.begin() as connection:
             stored = await requests.find(connection, body.request, key.tenant)
-            _check(stored, who.end_user)
-            subject = await _subject(connection, body)
+            check_may_judge(stored, who.end_user)
+            subject = await subject_of(connection, body)
             await enter(connection, key.tenant)
             said = human_judgement(body, person(who.end_user), subject, JudgementSource.API)
             [(made, is_new)] = await judgements.put(connection, key.tenant, body.request, [said])
     return JSONResponse(judgement_record(made), status_code=201 if is_new else 200)
 
 
-def _check(stored: StoredRequest | None, end_user: str | None) -> None:
+def check_may_judge(stored: StoredRequest | None, end_user: str | None) -> None:
     """Whether this person may judge this request now. Raises 403, 404 or 409."""
     if stored is None:
         raise errors.not_found("this request", "request")
-    if stored.end_user and stored.end_user != end_user:
+    if stored.end_user and stored.end_user != end_user and not stored.shared:
         raise _other_user("only the user who asked can judge this answer")
     if stored.state not in REQUEST_TERMINAL:
         message = f"only an answer that has ended can be judged; this one is {stored.state}"
@@ -80,7 +80,7 @@ def _other_user(message: str) -> errors.ApiError:
     return errors.ApiError(403, "other_user", message, param="user")
 
 
-async def _subject(connection: AsyncConnection, body: FeedbackRequest) -> str:
+async def subject_of(connection: AsyncConnection, body: FeedbackRequest) -> str:
     """The step of the subtask that is judged; empty for the answer as a whole."""
     if body.subtask is None:
         return ""

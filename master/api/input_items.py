@@ -71,6 +71,17 @@ def as_items(request: UUID, messages: Iterable[Message]) -> Iterator[_Item]:
         yield {"id": f"{prefix}_{request.hex}_in_{number}", "status": "completed"} | item
 
 
+def as_output(request: UUID, answer: Message) -> Iterator[_Item]:
+    """The answer to a request as items, with the ids that its response gave them."""
+    calls = 0
+    for item in _items(answer):
+        if item["type"] == "function_call":
+            named, calls = f"fc_{request.hex}_{calls}", calls + 1
+        else:
+            named = f"msg_{request.hex}"
+        yield {"id": named, "status": "completed"} | item
+
+
 def _items(message: Message) -> Iterator[_Item]:
     said: Any = message.get("content")
     if message["role"] == "tool":

@@ -9,6 +9,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from master.api.answers import ChatCompletion, ModelResponse
 from master.api.chat_schema import ChatRequest
+from master.api.conversation_shapes import ConversationChange, ConversationRequest
 from master.api.corpus_bodies import (
     CollectionChange,
     CollectionRequest,
@@ -19,6 +20,7 @@ from master.api.embedding_shapes import EmbeddingsRequest
 from master.api.feedback_shapes import FeedbackRequest
 from master.api.rerank_shapes import RerankRequest
 from master.api.responses_schema import ResponsesRequest
+from master.api.rule_shapes import RuleDecision, RuleRequest, RuleRollback, RuleTrial
 from master.api.search_shapes import SearchRequest
 
 
@@ -130,6 +132,8 @@ def request_body(model: type[BaseModel]) -> dict[str, Any]:
 
 _BODIES: tuple[type[BaseModel], ...] = (
     ChatRequest,
+    ConversationChange,
+    ConversationRequest,
     CollectionChange,
     CollectionRequest,
     DocumentRequest,
@@ -137,6 +141,10 @@ _BODIES: tuple[type[BaseModel], ...] = (
     EmbeddingsRequest,
     FeedbackRequest,
     RerankRequest,
+    RuleDecision,
+    RuleRequest,
+    RuleRollback,
+    RuleTrial,
     SearchRequest,
     ResponsesRequest,
 )

@@ -11,18 +11,24 @@ from pydantic import JsonValue
 from sqlalchemy.exc import IntegrityError
 from starlette.datastructures import Headers
 
-from db import names
+from db import asked, names
+from db.asked import Message
 from master import metrics
 from master.api import errors, outages
 from master.api.accepting import accept
+from master.api.conversing import placed, undone, within
 from master.api.idempotency import body_digest, idempotency_key
+from master.api.messages import message_id
 from master.live import Live
 from master.planning.question import Question
-from master.planning.strategies import named
+from master.planning.strategies import FROM_DOCUMENTS, named
+from master.planning.under_rules import asked_of
+from master.remembering import Wish
+from master.rules.matching import RuleInForce, steady
+from master.rules.rule import RouteChange
 from master.running import Running
 from master.submit import Accepted, Asker, Terms
-
-MESSAGE_HEADER = "x-millrace-message-id"
+from queue_schemas.registry import RESERVED_PREFIX
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,8 @@ def identity_of(
     key = idempotency_key(headers, metadata)
     if key is not None:
         return Identity(key, body_digest(body))
-    message = headers.get(MESSAGE_HEADER, "")
-    if not message or not message.isprintable() or len(message) > 128:
+    message = message_id(headers)
+    if message is None:
         return None
     digest = body_digest(body)
     return Identity(f"open-webui {message} {digest.hex()[:32]}", digest)
@@ -57,15 +63,35 @@ class Memory:
 
     digest: bytes
     seconds: float
+    rules: tuple[RuleInForce, ...] = ()
+    """Those in force, among them those that the digest knows."""
 
 
-def memory_of(question: Question, seconds: float) -> Memory | None:
+async def memory_in(
+    master: Running, question: Question, who: Asker, seconds: float
+) -> Memory | None:
+    """What to remember a question by, under the rules in force. Raises 503 where they are away."""
+    if seconds <= 0:
+        return None
+    with outages.answered():
+        rules = await master.rulebook.in_force(who.tenant)
+    return memory_of(question, seconds, rules)
+
+
+def memory_of(
+    question: Question, seconds: float, rules: tuple[RuleInForce, ...] = ()
+) -> Memory | None:
     """What to remember a question by; None where its answer must be a new one.
 
-    Model, messages and parameters, as they came. What looks something up in documents is answered
-    anew: they may have changed.
+    Model, messages and parameters, as they came, and the rules that apply. What looks something up
+    in documents is answered anew: they may have changed. So is what a rule on trial fits, where
+    one answer says nothing of the next.
     """
     if seconds <= 0 or named(question).retrieval is not None:
+        return None
+    under = asked_of(question)
+    applying = steady(rules, under) if under else ()
+    if applying is None or any(_looks_up(rule) for rule in applying):
         return None
     asked: dict[str, JsonValue] = {
         "model": question.model,
@@ -73,7 +99,13 @@ def memory_of(question: Question, seconds: float) -> Memory | None:
         "parameters": dict(question.parameters),
         "task": question.task,
     }
-    return Memory(body_digest(asked), seconds)
+    if applying:
+        asked["rules"] = [*sorted(str(rule.id) for rule in applying)]
+    return Memory(body_digest(asked), seconds, rules)
+
+
+def _looks_up(rule: RuleInForce) -> bool:
+    return isinstance(rule.change, RouteChange) and rule.change.strategy in FROM_DOCUMENTS
 
 
 async def accept_once(
@@ -82,28 +114,35 @@ async def accept_once(
     who: Asker,
     identity: Identity | None,
     memory: Memory | None = None,
+    message: Message | None = None,
+    wish: Wish | None = None,
 ) -> tuple[Accepted, Live]:
     """Accept a question, or join the one that was accepted under the same name or has the answer.
 
     Raises `ApiError`, 422 where the name stands for another body.
     """
     if identity is not None and (known := await _known(master, who, identity)):
-        return known
-    if memory is not None and (known := await _remembered(master, who, memory)):
+        return (await placed(master, known[0]), known[1]) if wish else known
+    question = await within(master, question, who, wish)
+    served = master.registry().get(question.model) or question.model.startswith(RESERVED_PREFIX)
+    if memory is not None and served and (known := await _remembered(master, who, memory, message)):
         return known
     terms = Terms(
         idempotency_key=identity.key if identity else None,
         body_digest=identity.digest if identity else None,
         cache_digest=memory.digest if memory else None,
+        rules=memory.rules if memory else None,
+        message=message,
     )
     try:
-        accepted = await accept(master, question, who, terms)
+        async with undone(master, question, who.tenant, wish):
+            accepted = await accept(master, question, who, terms)
     except IntegrityError:
         # Somebody was faster with the same name.
         known = await _known(master, who, identity) if identity else None
         if known is None:
             raise
-        return known
+        return (await placed(master, known[0]), known[1]) if wish else known
     live = master.streams.open(accepted.request, accepted.plan, dict(accepted.subtasks))
     return accepted, live
 
@@ -120,16 +159,27 @@ async def _known(master: Running, who: Asker, identity: Identity) -> tuple[Accep
     return await _join(master, request, who.tenant)
 
 
-async def _remembered(master: Running, who: Asker, memory: Memory) -> tuple[Accepted, Live] | None:
+async def _remembered(
+    master: Running, who: Asker, memory: Memory, message: Message | None
+) -> tuple[Accepted, Live] | None:
     with outages.answered():
         async with master.engine.connect() as connection:
             found = await names.remembered(connection, who.tenant, memory.digest, memory.seconds)
+    if found and message is not None:
+        await _note(master, who.tenant, found, message)
     joined = await _join(master, found, who.tenant) if found else None
     metrics.cache_total.labels("yes" if joined else "no").inc()
     if joined is None:
         return None
     accepted, live = joined
     return replace(accepted, cached=True), live
+
+
+async def _note(master: Running, tenant: UUID, request: UUID, message: Message) -> None:
+    """Let a remembered answer be rated by who is given it now."""
+    with outages.answered():
+        async with master.engine.begin() as connection:
+            await asked.note(connection, tenant, request, message)
 
 
 async def _join(master: Running, request: UUID, tenant: UUID) -> tuple[Accepted, Live] | None:

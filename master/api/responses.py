@@ -25,11 +25,13 @@ from master.api.bodies import (
     STRICT_HEADER,
     WARNING_HEADER,
     ChatBody,
+    may_train,
     parse_chat,
     parsed,
     unknown_fields,
     warn_of,
 )
+from master.api.conversing import undone, within
 from master.api.following import wait
 from master.api.openapi import RESPONSE_RESPONSES, request_body, streamed, success
 from master.api.response_events import Events
@@ -42,6 +44,7 @@ from master.api.strict_json import read_json
 from master.ending import Ending
 from master.live import Idle, Interrupted, Item, Live, Reasoning, Text
 from master.planning.question import Question
+from master.planning.remembered import shown_id
 from master.running import Running
 from master.submit import Accepted, Asker, Terms
 
@@ -89,7 +92,7 @@ async def create_response(request: Request) -> Response:
         raise errors.server_draining()
     who = asker(key, request.headers, asked.user)
     note = {name: raw[name] for name in _SHOWN_AGAIN if raw.get(name) is not None}
-    accepted = await _accept(master, asked, who, note)
+    accepted, note = await _accept(master, asked, who, note)
     subject = Subject(
         accepted.request,
         asked.model,
@@ -173,21 +176,19 @@ async def delete_response(response_id: str, request: Request) -> dict[str, Any]:
 
 
 def _parse(raw: dict[str, JsonValue]) -> ResponsesRequest:
-    for name in ("conversation", "prompt"):
-        if raw.get(name) is not None:
-            raise errors.invalid_value(
-                f"{name} is not supported here", name, "unsupported_parameter"
-            )
+    if raw.get("prompt") is not None:
+        message = "prompt is not supported here"
+        raise errors.invalid_value(message, "prompt", "unsupported_parameter")
     return parsed(ResponsesRequest, raw)
 
 
 async def _accept(
     master: Running, asked: ResponsesRequest, who: Asker, note: dict[str, JsonValue]
-) -> Accepted:
+) -> tuple[Accepted, dict[str, JsonValue]]:
     previous: UUID | None = None
     before: list[Message] = []
     if asked.previous_response_id is not None:
-        previous, before = await conversation(master, asked.previous_response_id, who.tenant)
+        previous, before = await conversation(master, asked.previous_response_id, who)
     chat = _as_chat(asked, before)
     question = Question(
         model=chat.model,
@@ -195,14 +196,20 @@ async def _accept(
         parameters=chat.parameters,
         stream=bool(asked.stream),
         retrieval=chat.retrieval,
+        training=may_train(chat.metadata),
     )
+    question = await within(master, question, who, chat.wish)
+    if question.remembered is not None:
+        named: dict[str, JsonValue] = {"id": shown_id(question.remembered.conversation)}
+        note = {**note, "conversation": named}
     terms = Terms(
         background=bool(asked.background),
         followed=bool(asked.stream) or not asked.background,
         previous=previous,
         note=note,
     )
-    return await accept(master, question, who, terms)
+    async with undone(master, question, who.tenant, chat.wish):
+        return await accept(master, question, who, terms), note
 
 
 def _as_chat(asked: ResponsesRequest, before: list[Message]) -> ChatBody:

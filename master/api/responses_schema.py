@@ -4,12 +4,19 @@ Everything that chat completions check is checked there too, after the translati
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from master.api.chat_schema import MAX_MESSAGES, MAX_TOOLS, REFUSED, RetrievalRequest
+from master.api.chat_schema import (
+    MAX_MESSAGES,
+    MAX_TOOLS,
+    REFUSED,
+    MemoryRequest,
+    RetrievalRequest,
+)
+from master.remembering import NAME as CONVERSATION_NAME
 
 Message = dict[str, JsonValue]
 
@@ -212,6 +219,15 @@ class _StreamOptions(_Strict):
     include_obfuscation: bool | None = None
 
 
+class _ConversationId(_Strict):
+    id: str = Field(pattern=CONVERSATION_NAME)
+
+
+_Conversation = Annotated[
+    Annotated[str, Field(pattern=CONVERSATION_NAME), Tag("<text>")]
+    | Annotated[_ConversationId, Tag("<object>")],
+    Discriminator(lambda named: "<object>" if isinstance(named, dict) else "<text>"),
+]
 _ToolChoice = Annotated[
     Annotated[Literal["none", "auto", "required"], Tag("<text>")]
     | Annotated[_NamedTool, Tag("<tool>")],
@@ -241,6 +257,8 @@ class ResponsesRequest(_Strict):
     user: Annotated[str, Field(max_length=512)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     retrieval: RetrievalRequest | None = None
+    conversation: _Conversation | None = None
+    memory: MemoryRequest | None = None
     # Accepted and without effect here; `WITHOUT_EFFECT` names them.
     include: Annotated[list[str], Field(max_length=64)] | None = None
     prompt_cache_key: str | None = None
@@ -269,8 +287,23 @@ class ResponsesRequest(_Strict):
             "user": self.user,
             "seed": self.seed,
             "retrieval": self.retrieval.model_dump(exclude_none=True) if self.retrieval else None,
+            "conversation": self.conversation_name,
+            "memory": self.memory.model_dump(exclude_none=True) if self.memory else None,
         }
         return {name: value for name, value in fields.items() if value is not None}
+
+    @model_validator(mode="after")
+    def _goes_on_with_one_thing(self) -> Self:
+        if self.conversation is not None and self.previous_response_id is not None:
+            words = "cannot be combined with previous_response_id"
+            raise PydanticCustomError(REFUSED, "{words}", {"words": words, "field": "conversation"})
+        return self
+
+    @property
+    def conversation_name(self) -> str | None:
+        """The conversation that it is to be a part of, as a chat names it."""
+        named = self.conversation
+        return named.id if isinstance(named, _ConversationId) else named
 
     def _instructions(self) -> list[JsonValue]:
         return [{"role": "system", "content": self.instructions}] if self.instructions else []

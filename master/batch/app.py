@@ -1,4 +1,4 @@
-"""The Celery application: one queue, two tasks, one clock.
+"""The Celery application: one queue, three tasks, one clock.
 
 Celery only says when. What is to be done is in the database, and so is who may do it: a message
 that is lost, repeated or late changes nothing that the sweep or a claim does not put right.
@@ -15,6 +15,7 @@ from master.settings import IngestSettings
 QUEUE: Final = "ingest"
 INGEST: Final = "millrace.ingest"
 SWEEP: Final = "millrace.sweep"
+LEARN: Final = "millrace.learn"
 
 _PUBLISH_SECONDS: Final = 10
 _PATIENCE: Final[Mapping[str, Any]] = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
@@ -36,15 +37,23 @@ def make_celery(settings: IngestSettings) -> Celery:
             # A sweep that is still behind a backlog when the next one comes is of no use: what it
             # would find waits in that backlog.
             "options": {"expires": settings.ingest_sweep_seconds},
-        }
+        },
+        "learn": {
+            "task": LEARN,
+            "schedule": settings.learning_seconds,
+            "options": {"expires": settings.learning_seconds},
+        },
     }
     return app
 
 
 def add_tasks(
-    app: Celery, ingest: Callable[[UUID, UUID], None], sweep: Callable[[], list[tuple[UUID, UUID]]]
+    app: Celery,
+    ingest: Callable[[UUID, UUID], None],
+    sweep: Callable[[], list[tuple[UUID, UUID]]],
+    learn: Callable[[], None],
 ) -> None:
-    """Give the application what a worker needs: how to ingest one, and how to see what waits."""
+    """Give the application what a worker needs: to ingest one, to see what waits, to learn."""
 
     def ingest_one(tenant: str, document: str) -> None:
         ingest(UUID(tenant), UUID(document))
@@ -53,8 +62,12 @@ def add_tasks(
         for tenant, document in sweep():
             publish(app, tenant, document)
 
+    def learn_once() -> None:
+        learn()
+
     app.task(ingest_one, name=INGEST)
     app.task(publish_what_waits, name=SWEEP)
+    app.task(learn_once, name=LEARN)
 
 
 def publish(app: Celery, tenant: UUID, document: UUID) -> None:

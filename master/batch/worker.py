@@ -1,26 +1,43 @@
 """A Celery worker."""
 
+import asyncio
+import contextlib
 import functools
 import sys
 from collections.abc import Callable
 from typing import Any, Final
 from uuid import UUID
 
+import structlog
 from celery.signals import worker_process_shutdown  # type: ignore[import-untyped]  # has no types
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from bus import rabbitmq
+from bus.protocol import BusError
 from master.batch.app import add_tasks, make_celery
 from master.batch.workplace import Workplace
+from master.learning.rounds import learn
+from master.learning.rulings import tell
 from master.retrieval.ingest import due, ingest
 from master.settings import IngestSettings
 from queue_schemas.registry import Registry
 
+log = structlog.get_logger(__name__)
+
 _MOST_SWEPT: Final = 1000
+_EVENTS_SECONDS: Final = 10.0
+"""For telling of what was learned, which nothing depends on."""
 
 
 def work(
-    settings: IngestSettings, registry: Callable[[], Registry], *, concurrency: int, beat: bool
+    settings: IngestSettings,
+    registry: Callable[[], Registry],
+    *,
+    concurrency: int,
+    beat: bool,
+    events_url: str | None = None,
 ) -> None:
-    """Run a worker until it is told to stop."""
+    """Run a worker until it is told to stop. What it learns is told at the broker of the events."""
 
     @functools.cache
     def workplace() -> Workplace:
@@ -32,14 +49,30 @@ def work(
     def sweep() -> list[tuple[UUID, UUID]]:
         return workplace().run(lambda kept: due(kept, _MOST_SWEPT))
 
+    def learn_once() -> None:
+        workplace().run(lambda kept: _learn(kept.engine, settings, events_url))
+
     def leave(**_: Any) -> None:
         if workplace.cache_info().currsize:
             workplace().close()
 
     app = make_celery(settings)
-    add_tasks(app, ingest_one, sweep)
+    add_tasks(app, ingest_one, sweep, learn_once)
     worker_process_shutdown.connect(leave, weak=False)
     app.worker_main(_arguments(concurrency, beat=beat))
+
+
+async def _learn(engine: AsyncEngine, settings: IngestSettings, events_url: str | None) -> None:
+    changed = await learn(engine, settings)
+    if not changed or events_url is None:
+        return
+    try:
+        async with asyncio.timeout(_EVENTS_SECONDS):
+            bus = await rabbitmq.connect(events_url, name="millrace celery")
+            async with contextlib.aclosing(bus):
+                await tell(bus, changed)
+    except (BusError, TimeoutError) as error:
+        log.warning("learning.untold", count=len(changed), error=str(error))
 
 
 def _arguments(concurrency: int, *, beat: bool) -> list[str]:

@@ -1,14 +1,21 @@
 """Which model does what: capability first, then the shortest wait, then the price.
 
+Of models that are able, one that people judged better goes before what the file prefers.
+
 Engines that only quote (`extractive`) are chosen where nothing else answers chats.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from pydantic import JsonValue
 
 from master.planning.chat import estimate_chat_tokens, has_images
+from master.planning.effects import routed, told_tokens
 from master.planning.question import Fleet, Question
+from master.planning.work import work_of
+from master.rules.bandit import WORDS, Work
+from master.rules.rule import UsedRule
 from queue_schemas.registry import Capability, Model, ProviderName, cheapest
 
 DEFAULT_TOKENS_PER_SECOND = 20.0
@@ -44,22 +51,34 @@ def expected_wait(model: Model, fleet: Fleet, assigned: int = 0) -> float:
     return turns * TYPICAL_OUTPUT_TOKENS / rate(model, fleet) + COLD_START_SECONDS * cold
 
 
-def assign(kind: Capability, tokens: int, fleet: Fleet, assigned: Mapping[str, int]) -> Model:
-    """The model for a part of this kind that takes so many tokens, prompt and answer."""
+def assign(
+    kind: Capability,
+    tokens: int,
+    fleet: Fleet,
+    assigned: Mapping[str, int],
+    rules: Sequence[UsedRule] = (),
+    work: Work | None = None,
+) -> Model:
+    """The model for a part of this kind that takes so many tokens, prompt and answer.
+
+    Of those that can begin equally soon, one that was judged better at this work goes first.
+    """
     able = _able(generative(fleet.registry.chat_models()), (kind,), (Capability.CHAT,))
     fitting = [model for model in able if tokens <= model.context_length] or _widest(able)
-    return min(
+    soonest = min(
         fitting,
         key=lambda model: (
             round(expected_wait(model, fleet, assigned.get(model.name, 0)), 3),
+            work is None or model.name != fleet.learned.get(work),
             model.price.prompt + model.price.completion,
             model.gpu_memory_gib,
         ),
     )
+    return routed(rules, fitting, soonest)
 
 
 def default_model(question: Question, fleet: Fleet) -> Model:
-    """The model for a whole question that names none: the first of the file that fits.
+    """The model for a whole question that names none: what a rule says, or the file's first.
 
     It sees images and calls tools if the question has them, answers chats, and has room for the
     prompt and an answer; the first wish to be given up is the last one here.
@@ -71,9 +90,36 @@ def default_model(question: Question, fleet: Fleet) -> Model:
     if question.parameters.get("tools") or question.parameters.get("functions"):
         wanted.add(Capability.TOOLS)
     able = _able(generative(fleet.registry.chat_models()), tuple(wanted), (chat,))
-    tokens = estimate_chat_tokens(question.messages)
+    tokens = estimate_chat_tokens(question.messages) + told_tokens(question.rules)
     fitting = [model for model in able if tokens + _output(question, model) <= model.context_length]
-    return (fitting or _widest(able))[0]
+    fitting = fitting or _widest(able)
+    model = routed(question.rules, fitting, fitting[0])
+    if model is not fitting[0] or not fleet.learned:
+        return model
+    return routed(question.rules, fitting, _learned(question, fitting, fleet))
+
+
+def learned_words(question: Question, fleet: Fleet) -> str:
+    """Why the default model is not the one that the registry prefers; empty where it is."""
+    alone = replace(fleet, learned={})
+    if not fleet.learned or default_model(question, fleet) == default_model(question, alone):
+        return ""
+    work = work_of(question)
+    return f"tried for {WORDS[work]}" if work in fleet.tried else f"judged better for {WORDS[work]}"
+
+
+def _learned(question: Question, fitting: Sequence[Model], fleet: Fleet) -> Model:
+    """The model that was judged better than the first of these, or that one.
+
+    They were compared in the place of the registry's first; where that one cannot answer, or the
+    other one is not there, nothing is known.
+    """
+    first = fitting[0]
+    if first != generative(fleet.registry.chat_models())[0]:
+        return first
+    name = fleet.learned.get(work_of(question))
+    away = bool(fleet.free_slots) and name not in fleet.free_slots
+    return next((model for model in fitting if model.name == name and not away), first)
 
 
 def cheapest_model(tokens: int, fleet: Fleet) -> Model:

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 from master.planning.language import Phrases
 from master.planning.sentences import sentences
-from master.planning.structure import MOST_PARTS, Merge, Part, Structure, shortened
+from master.planning.structure import (
+    MOST_PARTS,
+    Merge,
+    Part,
+    Structure,
+    neighbours,
+    shortened,
+)
 from master.planning.wording import kind_of
 
 _LONGEST_TEXT = 800
@@ -52,23 +59,23 @@ class _Found:
     criteria: str = ""
 
 
-def find_comparison(text: str, phrases: Phrases) -> Structure | None:
+def find_comparison(text: str, phrases: Phrases, most: int = MOST_PARTS) -> Structure | None:
     """One part for each thing compared; what they have in common is left to the synthesis."""
     found = _compared(text)
     if found is None:
         return None
     reason = f"a comparison of {len(found.items)} things"
-    return Structure(_one_part_each(text, found, phrases), reason, Merge.ITEMS)
+    return Structure(_one_part_each(text, found, phrases, most), reason, Merge.ITEMS)
 
 
-def find_for_each(text: str, phrases: Phrases) -> Structure | None:
+def find_for_each(text: str, phrases: Phrases, most: int = MOST_PARTS) -> Structure | None:
     """One part for each thing that the wish names."""
     for pattern in _FOR_EACH if _is_short(text) else ():
         found = pattern.search(text)
         items = _items(found["items"]) if found else ()
         if len(items) >= 2 and _ends_with_an_item(items):
             reason = f"the same for each of {len(items)} things"
-            return Structure(_one_part_each(text, _Found(items), phrases), reason)
+            return Structure(_one_part_each(text, _Found(items), phrases, most), reason)
     return None
 
 
@@ -87,10 +94,11 @@ def _compared(text: str) -> _Found | None:
     return None
 
 
-def _one_part_each(text: str, found: _Found, phrases: Phrases) -> tuple[Part, ...]:
+def _one_part_each(text: str, found: _Found, phrases: Phrases, most: int) -> tuple[Part, ...]:
     parts = []
-    for item in found.items:
-        others = ", ".join(other for other in found.items if other != item)
+    items = [", ".join(group) for group in neighbours(found.items, most)]
+    for item in items:
+        others = ", ".join(other for other in items if other != item)
         limits = phrases.only_this_item.format(item=item, others=others)
         ask = f"{item}: {found.criteria}" if found.criteria else f"{item} ({shortened(text, 300)})"
         parts.append(Part(item, ask, f"{text}\n\n{limits}", kind_of(text)))

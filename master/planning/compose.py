@@ -3,18 +3,30 @@
 from collections.abc import Mapping
 
 from master.planning.chat import ChatMessage, last_user, text_of, with_text
+from master.planning.effects import told
+from master.planning.growth import instructed
 from master.planning.language import Phrases, phrases_for
 from master.planning.plan import Plan, Step, StepKind
 from master.planning.quoting import quoted
+
+_ANSWERING = frozenset({StepKind.ANSWER, StepKind.CANDIDATE, StepKind.SYNTHESIS})
+"""Kinds of steps whose texts people read; rules say nothing to the others."""
 
 
 def messages_for(
     plan: Plan, step: Step, inputs: Mapping[str, str | None]
 ) -> tuple[ChatMessage, ...]:
-    """The step's messages with the texts of its dependencies put in.
+    """The step's messages with the texts of its dependencies put in, and what rules say to it.
 
     An input that is None, or not there, is missing, and the model is told so.
     """
+    says = told(plan.rules, step.model) if step.kind in _ANSWERING else ""
+    return instructed(_with_inputs(plan, step, inputs), says)
+
+
+def _with_inputs(
+    plan: Plan, step: Step, inputs: Mapping[str, str | None]
+) -> tuple[ChatMessage, ...]:
     place = last_user(step.messages)
     if not step.depends_on or place is None:
         return step.messages

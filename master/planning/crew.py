@@ -80,7 +80,7 @@ class _Review(BaseModel):
 
 def crew_plan(question: Question, fleet: Fleet) -> Plan:
     """The plan before anything has ended."""
-    writer = _writer(question, fleet)
+    writer = writing_model(question, fleet)
     if reason := why_whole(question):
         return direct_plan(question, writer, f"Answered by {writer.name} alone: {reason}.")
     model = role(fleet.registry.roles.research, fleet) or writer
@@ -153,7 +153,7 @@ def _written(
         key=key,
         kind=StepKind.CANDIDATE,
         title=title,
-        model=_writer(question, fleet).name,
+        model=writing_model(question, fleet).name,
         messages=instructed(question.messages, says),
         parameters=dict(question.parameters),
         depends_on=needs,
@@ -179,7 +179,8 @@ def _read(text: str | None) -> Judgement:
     )
 
 
-def _writer(question: Question, fleet: Fleet) -> Model:
+def writing_model(question: Question, fleet: Fleet) -> Model:
+    """Who writes the text that is shown."""
     return role(fleet.registry.roles.write, fleet) or default_model(question, fleet)
 
 

@@ -85,7 +85,7 @@ class _Verdict(BaseModel):
 
 def ensemble_plan(question: Question, fleet: Fleet) -> Plan:
     """The plan before anything has ended."""
-    models = _models(fleet)
+    models = candidate_models(fleet)
     if reason := why_whole(question):
         return direct_plan(question, models[0], f"Answered by {models[0].name} alone: {reason}.")
     names = ", ".join(dict.fromkeys(model.name for model in models))
@@ -132,7 +132,7 @@ def _made_of(
     return grown(plan, *judges)
 
 
-def _models(fleet: Fleet) -> Sequence[Model]:
+def candidate_models(fleet: Fleet) -> Sequence[Model]:
     """One for each candidate; the same one several times where there is no other."""
     named = [role(name, fleet) for name in fleet.registry.ensemble.candidates]
     models = [model for model in named if model is not None]
@@ -145,7 +145,7 @@ def _candidates(question: Question, fleet: Fleet, wording: str | None) -> tuple[
     place = last_user(question.messages)
     if wording is not None and place is not None:
         messages[place] = with_text(messages[place], wording)
-    models = _models(fleet)
+    models = candidate_models(fleet)
     alike = len({model.name for model in models}) == 1
     return tuple(
         Step(

@@ -12,6 +12,8 @@ from master.planning.chat import estimate_chat_tokens, text_of
 from master.planning.direct import direct_plan
 from master.planning.plan import Plan, StepKind
 from master.planning.question import Fleet, Question
+from master.planning.summary import TASK as SUMMARY
+from master.planning.summary import summariser
 from queue_schemas.registry import Model
 
 MERGES_ANSWERS = "moa_response_generation"
@@ -39,6 +41,8 @@ def background_task(question: Question) -> str | None:
     """The name of the background prompt; None for a person's question."""
     if question.task:
         return question.task
+    if question.remembered is not None:  # those are asked in no conversation
+        return None
     messages, given = question.messages, question.parameters
     if not messages or given.get("tools") or question.stream or messages[-1]["role"] != "user":
         return None
@@ -60,6 +64,8 @@ def _model(question: Question, task: str, fleet: Fleet) -> Model:
     roles = fleet.registry.roles
     if task == MERGES_ANSWERS:
         return role(roles.synthesis, fleet) or default_model(question, fleet)
+    if task == SUMMARY and (model := summariser(fleet)):
+        return model
     tokens = estimate_chat_tokens(question.messages)
     cheap = cheapest_model(tokens, fleet)
     expected = min(output_limit(question.parameters, cheap), _MOST_EXPECTED_TOKENS)

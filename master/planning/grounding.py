@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from master.planning.assign import output_limit
 from master.planning.chat import estimate_chat_tokens, last_user, text_of, with_text
 from master.planning.context import find_context, select_passages, with_passages
+from master.planning.effects import told_tokens
 from master.planning.language import phrases_for
 from master.planning.plan import Plan, Retrieved, Source, Step
 from master.planning.question import Fleet, Question
@@ -56,7 +57,7 @@ def ground(
         if step.key not in found:
             steps.append(step)
             continue
-        fitting = _fitting(step, found[step.key], fleet)
+        fitting = _fitting(step, found[step.key], question, fleet)
         passages = [numbered.passage(source, step.key) for source in fitting]
         steps.append(_given(step, passages, fleet, only=retrieval.only))
     sources = {"sources": numbered.sources(), "retrieved": retrieved}
@@ -65,7 +66,7 @@ def ground(
 
 def ground_later(plan: Plan, step: Step, question: Question, fleet: Fleet) -> tuple[Plan, Step]:
     """A step that was added to the plan, with the sources that were kept for such steps."""
-    fitting = {source.number for source in _fitting(step, plan.sources, fleet)}
+    fitting = {source.number for source in _fitting(step, plan.sources, question, fleet)}
     sources = tuple(
         source.model_copy(update={"steps": (*source.steps, step.key)})
         if source.number in fitting
@@ -110,12 +111,12 @@ def _highest_given(plan: Plan, question: Question) -> int:
     return max(numbers, default=0)
 
 
-def _fitting(step: Step, found: Sequence[Source], fleet: Fleet) -> list[Source]:
+def _fitting(step: Step, found: Sequence[Source], question: Question, fleet: Fleet) -> list[Source]:
     model = fleet.registry.get(step.model)
     if model is None:
         return list(found)
     room = model.context_length - output_limit(step.parameters, model) - _SPARE_TOKENS
-    room -= estimate_chat_tokens(step.messages)
+    room -= estimate_chat_tokens(step.messages) + told_tokens(question.rules)
     pieces = [Passage(number=1, source=source.label, text=source.text) for source in found]
     # By object: two pieces may have the same text.
     chosen = {id(piece) for piece in select_passages(step.lookup, pieces, room)}

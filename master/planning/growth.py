@@ -95,7 +95,7 @@ def instructed(messages: Sequence[ChatMessage], says: str) -> tuple[ChatMessage,
     """The conversation with one more instruction; some templates know one system message only."""
     if not says:
         return tuple(messages)
-    if messages and messages[0].get("role") == "system":
+    if messages and messages[0].get("role") in {"system", "developer"}:
         own, *rest = messages
         return with_text(own, f"{text_of(own)}\n\n{says}"), *rest
     return {"role": "system", "content": says}, *messages

@@ -9,6 +9,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from master.rules.bandit import Work
+from master.rules.rule import UsedRule
 from queue_schemas.messages import Passage
 
 PLAN_BROKEN = "plan_broken"
@@ -106,6 +108,9 @@ class Step(BaseModel):
         description="Given up if it takes longer, waiting included, once another of its kind has"
         " answered.",
     )
+    work: Work | None = Field(
+        default=None, description="What a judgement of its answer counts for; none: for nothing."
+    )
 
 
 class JudgementKind(StrEnum):
@@ -158,6 +163,9 @@ class Plan(BaseModel):
     chosen: str = Field(default="", description="Key of the step whose text is the answer.")
     judgements: tuple[Judgement, ...] = ()
     reason: str = Field(default="", description="Why this plan, in one sentence for a person.")
+    rules: tuple[UsedRule, ...] = Field(
+        default=(), description="Rules that fitted the question, with what became of each."
+    )
 
     @property
     def given(self) -> tuple[Source, ...]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from master.planning.remembered import Remembered
+from master.rules.rule import UsedRule
 from queue_schemas.registry import Registry
 
 DEFAULT_COLLECTION = "default"
@@ -42,6 +44,14 @@ class Question:
     """A front end's background prompt, named by its template header (`title_generation`)."""
     retrieval: Retrieval | None = None
     """What it looks up in documents; None: nothing."""
+    remembered: Remembered | None = None
+    """What was said before in its conversation; `memory.woven` puts it into the messages."""
+    training: bool = True
+    """Whether it may be exported to train models, where its tenant lets that happen."""
+    learned: Mapping[str, str] = field(default_factory=dict)
+    """Of the fleet when it was asked: also what is added to its plan later goes by that."""
+    rules: tuple[UsedRule, ...] = ()
+    """Those that hold for it, the first one first where two say different things."""
 
 
 @dataclass(frozen=True)
@@ -55,3 +65,7 @@ class Fleet:
     """Slots of live workers that are idle now, by model."""
     backlog: Mapping[str, int] = field(default_factory=dict)
     """Subtasks ready, queued or running, by model."""
+    learned: Mapping[str, str] = field(default_factory=dict)
+    """Models that were judged better than those that the registry prefers, by kind of work."""
+    tried: frozenset[str] = frozenset()
+    """Kinds of work where the learned model is only tried, to find out."""

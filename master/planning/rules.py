@@ -9,7 +9,7 @@ from master.planning.language import Phrases, language_of, phrases_for
 from master.planning.masking import Masked, mask
 from master.planning.sections import find_document, find_sections
 from master.planning.sentences import Sentence, sentences
-from master.planning.structure import Structure, Wish, parts_of
+from master.planning.structure import MOST_PARTS, Structure, Wish, parts_of
 from master.planning.wording import (
     dependencies,
     distributes,
@@ -44,8 +44,8 @@ _FILLERS = frozenset(
 )
 
 
-def find_structure(text: str) -> Structure | None:
-    """The parts of a question; None when it is one question."""
+def find_structure(text: str, most: int = MOST_PARTS) -> Structure | None:
+    """The parts of a question, not more than `most`; None when it is one question."""
     if len(text) > LONGEST_ANALYSED:
         return None
     masked = mask(text.replace("\r\n", "\n").strip())
@@ -55,20 +55,22 @@ def find_structure(text: str) -> Structure | None:
     request = pasted.request if pasted else masked.text
     phrases = phrases_for(request)
     document = masked.restore(pasted.document) if pasted else ""
-    if pasted and (found := find_sections(pasted, masked, phrases)):
+    if pasted and (found := find_sections(pasted, masked, phrases, most)):
         return found
-    return _by_list(masked, request, document, phrases) or _by_sentences(
-        masked, request, document, phrases
+    return _by_list(masked, request, document, phrases, most) or _by_sentences(
+        masked, request, document, phrases, most
     )
 
 
-def _by_list(masked: Masked, request: str, document: str, phrases: Phrases) -> Structure | None:
+def _by_list(
+    masked: Masked, request: str, document: str, phrases: Phrases, most: int
+) -> Structure | None:
     found = find_enumeration(request)
     if found is None or not _is_asked_for(found):
         return None
     wishes = _wishes([masked.restore(item) for item in found.items], found.before)
     parts = parts_of(
-        wishes, phrases, masked.restore(found.before), masked.restore(found.after), document
+        wishes, phrases, masked.restore(found.before), masked.restore(found.after), document, most
     )
     name = {"number": "numbered", "letter": "lettered", "bullet": "listed"}[found.style]
     return Structure(parts, f"{len(found.items)} {name} items")
@@ -100,20 +102,20 @@ def _all_say_something(items: Sequence[str]) -> bool:
 
 
 def _by_sentences(
-    masked: Masked, request: str, document: str, phrases: Phrases
+    masked: Masked, request: str, document: str, phrases: Phrases, most: int
 ) -> Structure | None:
     if find_enumeration(request) is not None:
         return None  # a list that is material: what is asked about it is one question
     if not document:
         text = masked.restore(request)
-        found = find_for_each(text, phrases) or find_comparison(text, phrases)
+        found = find_for_each(text, phrases, most) or find_comparison(text, phrases, most)
         if found:
             return found
-    return _by_questions(masked, request, document, phrases)
+    return _by_questions(masked, request, document, phrases, most)
 
 
 def _by_questions(
-    masked: Masked, request: str, document: str, phrases: Phrases
+    masked: Masked, request: str, document: str, phrases: Phrases, most: int
 ) -> Structure | None:
     if sum(Sentence(line).words for line in request.split("\n")) < _FEWEST_WORDS:
         return None
@@ -121,7 +123,7 @@ def _by_questions(
     if len(questions) < 2 or _is_material(before, questions, after):
         return None
     wishes = _wishes([masked.restore(question) for question in questions], "")
-    parts = parts_of(wishes, phrases, masked.restore(before), masked.restore(after), document)
+    parts = parts_of(wishes, phrases, masked.restore(before), masked.restore(after), document, most)
     return Structure(parts, f"{len(questions)} questions")
 
 

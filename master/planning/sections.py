@@ -59,7 +59,9 @@ def find_document(text: str) -> Pasted | None:
     return Pasted(after.strip(), document.strip())
 
 
-def find_sections(pasted: Pasted, masked: Masked, phrases: Phrases) -> Structure | None:
+def find_sections(
+    pasted: Pasted, masked: Masked, phrases: Phrases, most: int = MOST_PARTS
+) -> Structure | None:
     """Groups of sections to summarise or to search, when the document is long enough."""
     request = masked.restore(pasted.request)
     summary = asks_for_summary(pasted.request)
@@ -71,7 +73,7 @@ def find_sections(pasted: Pasted, masked: Masked, phrases: Phrases) -> Structure
     tokens = sum(section.tokens for section in sections)
     if tokens < LONG_DOCUMENT_TOKENS or len(sections) < 2:
         return None
-    groups = _groups(sections, min(MOST_PARTS, max(2, tokens // _TOKENS_PER_PART)))
+    groups = _groups(sections, min(most, max(2, tokens // _TOKENS_PER_PART)))
     if len(groups) < 2:
         return None
     kind = Capability.SUMMARY if summary else Capability.CHAT

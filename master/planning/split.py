@@ -30,12 +30,14 @@ from master.planning.context import (
     with_passages,
     without_context,
 )
+from master.planning.effects import told_tokens
 from master.planning.gate import Load, decide
 from master.planning.language import phrases_for
 from master.planning.plan import AggregatorName, Gate, Plan, Step, StepKind
 from master.planning.question import Fleet, Question
 from master.planning.quoting import quoted
 from master.planning.structure import Merge, Part, Structure
+from master.planning.work import part_work
 from queue_schemas.messages import Passage
 from queue_schemas.registry import Capability, Model, ProviderName
 
@@ -93,12 +95,13 @@ def split_plan(
     parted = asked(question)
     synthesis = _synthesis(question, parted, structure, fleet)
     steps, loads = _parts(question, parted, structure, fleet)
+    spare = _SPARE_TOKENS + told_tokens(question.rules)
     if synthesis is not None:
         step, load = synthesis
-        steps, loads = [*_leaving_room(steps, step, fleet), step], [*loads, load]
+        steps, loads = [*_leaving_room(steps, step, fleet, spare), step], [*loads, load]
     elif share is not None:
         steps = [_limited(step, share) for step in steps]
-    steps = _leaving_room_for_dependents(steps, fleet)
+    steps = _leaving_room_for_dependents(steps, fleet, spare)
     merged = synthesis is not None
     return Plan(
         strategy="split",
@@ -115,11 +118,12 @@ def _parts(
     steps: list[Step] = []
     loads: list[Load] = []
     assigned: Counter[str] = Counter()
-    history = estimate_chat_tokens(parted.history)
+    history = estimate_chat_tokens(parted.history) + told_tokens(question.rules)
     for place, part in enumerate(structure.parts):
         expected = _expected_output(part, question)
         own = history + estimate_tokens(part.prompt) + estimate_tokens(part.document)
-        model = assign(part.kind, own + expected, fleet, assigned)
+        work = part_work(part.kind)
+        model = assign(part.kind, own + expected, fleet, assigned, question.rules, work)
         assigned[model.name] += 1
         room = model.context_length - output_limit(question.parameters, model) - own
         prompt, passages = _prompt(part, place, parted.grounding, model, room - _SPARE_TOKENS)
@@ -132,6 +136,7 @@ def _parts(
             passages=passages,
             lookup=part.ask if question.retrieval else "",
             depends_on=tuple(part_key(need) for need in part.depends_on),
+            work=work,
         )
         steps.append(step)
         loads.append(Load(model, _prompt_tokens(step), expected, part.depends_on))
@@ -173,9 +178,10 @@ def _synthesis(
     wish = f"{text}\n\n{phrases.merge_sections if sections else phrases.merge}"
     outputs = [_expected_output(part, question) for part in structure.parts]
     tokens = estimate_chat_tokens(parted.history) + estimate_tokens(wish) + sum(outputs)
+    tokens += told_tokens(question.rules)
     expected = _within(100 + sum(outputs) // 2, question)
     model = role(fleet.registry.roles.synthesis, fleet)
-    model = model or assign(Capability.CHAT, tokens + expected, fleet, {})
+    model = model or assign(Capability.CHAT, tokens + expected, fleet, {}, question.rules)
     if model.provider is ProviderName.EXTRACTIVE:
         return None
     step = Step(
@@ -198,21 +204,21 @@ def _gate(question: Question, fleet: Fleet, loads: Sequence[Load], merged: bool)
     return decide(whole, loads, fleet)
 
 
-def _leaving_room_for_dependents(steps: Sequence[Step], fleet: Fleet) -> list[Step]:
+def _leaving_room_for_dependents(steps: Sequence[Step], fleet: Fleet, spare: int) -> list[Step]:
     shaped = list(steps)
     for step in steps:
         if step.depends_on and step.kind is StepKind.ANSWER:
-            shaped = _leaving_room(shaped, step, fleet)
+            shaped = _leaving_room(shaped, step, fleet, spare)
     return shaped
 
 
-def _leaving_room(steps: Sequence[Step], reader: Step, fleet: Fleet) -> list[Step]:
+def _leaving_room(steps: Sequence[Step], reader: Step, fleet: Fleet, spare: int) -> list[Step]:
     """Limit the answers that a step is given, so that all of them fit its model together."""
     model = fleet.registry.get(reader.model)
     if model is None:
         return list(steps)
     room = model.context_length - output_limit(reader.parameters, model) - _prompt_tokens(reader)
-    share = max(_LEAST_OUTPUT_TOKENS, (room - _SPARE_TOKENS) // len(reader.depends_on))
+    share = max(_LEAST_OUTPUT_TOKENS, (room - spare) // len(reader.depends_on))
     return [_limited(step, share) if step.key in reader.depends_on else step for step in steps]
 
 

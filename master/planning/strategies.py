@@ -6,9 +6,11 @@ from dataclasses import replace
 from pydantic import JsonValue, ValidationError
 
 from master.planning import crew, ensemble, router
-from master.planning.assign import default_model, requested_limit
+from master.planning.assign import default_model, learned_words, requested_limit
+from master.planning.auto import costly, explained, sentence
 from master.planning.compose import messages_for
 from master.planning.direct import direct_plan
+from master.planning.effects import most_parts, named_rule, routed_strategy, splitting
 from master.planning.front_end import background_task, task_plan
 from master.planning.growth import Grow, Outcome, Outcomes
 from master.planning.model_plan import (
@@ -22,7 +24,9 @@ from master.planning.plan import Gate, Plan, Step, StepKind
 from master.planning.question import Fleet, Question, Retrieval
 from master.planning.rules import find_structure
 from master.planning.split import asked, split_plan, why_whole
-from queue_schemas.registry import RESERVED_PREFIX, Registry
+from master.planning.work import labelled
+from master.rules.matching import AUTO
+from queue_schemas.registry import RESERVED_PREFIX, AutoStrategy, Registry
 
 __all__ = [
     "STRATEGIES",
@@ -37,9 +41,9 @@ __all__ = [
 ]
 
 RAG = "rag"
-_FROM_DOCUMENTS = (RAG, router.NAME)
+FROM_DOCUMENTS = (RAG, router.NAME)
 """Strategies that look something up, also where the client says nothing of it."""
-_LISTED = ("auto", "split", RAG, ensemble.NAME, crew.NAME, router.NAME)
+_LISTED = (AUTO, "split", RAG, ensemble.NAME, crew.NAME, router.NAME)
 _TEMPERATURE = 0.2
 """Of answers from documents, unless the client says otherwise: quoting needs no fancy."""
 _MOST_TOKENS = 1024
@@ -62,10 +66,10 @@ def named(question: Question) -> Question:
     if background_task(question) is not None:
         return replace(question, retrieval=None)
     name, _, collection = question.model.removeprefix(RESERVED_PREFIX).partition(":")
-    if not question.model.startswith(RESERVED_PREFIX) or name not in _FROM_DOCUMENTS:
+    if not question.model.startswith(RESERVED_PREFIX) or name not in FROM_DOCUMENTS:
         return question
     given = question.retrieval or Retrieval(optional=name != RAG and not collection)
-    wanted = given.model_dump() | ({"only": True} if name == RAG else {})
+    wanted = given.model_dump(exclude_unset=True) | ({"only": True} if name == RAG else {})
     if collection:
         wanted["collection"] = collection
     try:
@@ -82,13 +86,25 @@ def plan(question: Question, fleet: Fleet) -> Plan:
     chosen = strategy(question, fleet)
     # After the strategy, so that an unknown model is refused for background prompts as well.
     task = background_task(question)
-    return chosen if task is None else task_plan(question, task, fleet)
+    if task is not None:
+        return task_plan(question, task, fleet)
+    return _with_rules(question, labelled(question, chosen))
 
 
 def grow(question: Question, fleet: Fleet, plan: Plan, outcomes: Outcomes) -> Plan:
     """The plan with what follows, now that these steps have ended; the same if nothing does."""
     strategy = GROWING.get(plan.strategy)
-    return strategy(question, fleet, plan, outcomes) if strategy else plan
+    if strategy is None:
+        return plan
+    question = replace(question, rules=plan.rules)
+    return _with_rules(question, labelled(question, strategy(question, fleet, plan, outcomes)))
+
+
+def _with_rules(question: Question, plan: Plan) -> Plan:
+    """The plan with the rules of its question, which its steps are told when they are sent."""
+    if plan.rules == question.rules:
+        return plan
+    return plan.model_copy(update={"rules": question.rules})
 
 
 def _split_by_model(question: Question, fleet: Fleet, plan: Plan, outcomes: Outcomes) -> Plan:
@@ -105,14 +121,14 @@ def _split_by_model(question: Question, fleet: Fleet, plan: Plan, outcomes: Outc
     problem = "it failed"
     if text is not None:
         try:
-            structure = read_proposal(text, asked(question).text)
+            structure = read_proposal(text, asked(question).text, most_parts(question.rules))
         except SillyPlan as silly:
             problem = str(silly)
         else:
             if found := split_plan(question, fleet, structure, before):
                 return found
             problem = "max_tokens leaves too few tokens for each part"
-    structure_by_rules = find_structure(asked(question).text)
+    structure_by_rules = find_structure(asked(question).text, most_parts(question.rules))
     if structure_by_rules and (found := split_plan(question, fleet, structure_by_rules, before)):
         return found
     model = default_model(question, fleet)
@@ -136,7 +152,7 @@ def _strategy(question: Question) -> Callable[[Question, Fleet], Plan] | None:
         return _named
     name, _, collection = question.model.removeprefix(RESERVED_PREFIX).partition(":")
     if collection and (
-        name not in _FROM_DOCUMENTS or (question.retrieval or Retrieval()).collection != collection
+        name not in FROM_DOCUMENTS or (question.retrieval or Retrieval()).collection != collection
     ):
         return None
     return STRATEGIES.get(name)
@@ -154,16 +170,53 @@ def _direct(question: Question, fleet: Fleet) -> Plan:
 
 
 def _auto(question: Question, fleet: Fleet) -> Plan:
-    """Split where the rules find parts and the gate says that it pays.
+    """What a rule says; else from documents, if some are named; else split, if that pays.
 
-    No model is asked for a plan here: that would delay every long question's first word.
+    Else a costly strategy, if the registry lets it and slots are idle. No model is asked for a
+    plan here: that would delay every long question's first word.
     """
+    name, rule = routed_strategy(question.rules) or (None, None)
+    if name is not None and rule is not None and name in STRATEGIES.keys() - {AUTO}:
+        why = f"{name} is taken, because {named_rule(rule)} says so"
+        return _chosen(question, fleet, name, why)
+    if question.retrieval is not None and AutoStrategy.RAG in fleet.registry.auto:
+        why = "rag is taken, because there is something to look up"
+        return _chosen(question, fleet, RAG, why)
+    found, why, gate = _parts_that_pay(question, fleet)
+    if found is not None:
+        return found
+    apt = costly(question, fleet)
+    if apt is None:
+        return _whole(question, fleet, why, gate)
+    gate = explained(gate, apt.why)
+    if not apt.taken:
+        return _whole(question, fleet, f"{why}; {apt.why}", gate)
+    return _chosen(question, fleet, apt.strategy, apt.why, gate)
+
+
+def _chosen(
+    question: Question, fleet: Fleet, name: str, why: str, gate: Gate | None = None
+) -> Plan:
+    """The plan of the strategy that auto has chosen. What grows gives other reasons later."""
+    made = STRATEGIES[name](question, fleet)
+    said = gate or made.gate or explained(None, why)
+    return made.model_copy(update={"gate": said, "reason": f"{sentence(why)} {made.reason}"})
+
+
+def _parts_that_pay(question: Question, fleet: Fleet) -> tuple[Plan | None, str, Gate | None]:
+    """The split plan, or why there is none and what the gate said."""
+    said = splitting(question.rules)
+    if said is None and AutoStrategy.SPLIT not in fleet.registry.auto:
+        return None, "auto does not split here", None
     found = _by_rules(question, fleet)
     if isinstance(found, str):
-        return _whole(question, fleet, found)
+        return None, found, None
+    if said is not None:
+        reason = f"{found.reason} Split, because {named_rule(said[1])} says so."
+        return found.model_copy(update={"reason": reason}), "", None
     if found.gate is None or found.gate.split:
-        return found
-    return _whole(question, fleet, "splitting would not pay", found.gate)
+        return found, "", None
+    return None, "splitting would not pay", found.gate
 
 
 def _split(question: Question, fleet: Fleet) -> Plan:
@@ -175,10 +228,10 @@ def _split(question: Question, fleet: Fleet) -> Plan:
     # What a model finds as parts is known too late to look anything up for them.
     if model is None or why_whole(question) or question.retrieval:
         return _whole(question, fleet, found)
-    text = asked(question).text
-    if find_structure(text) or not is_worth_planning(text, model):
+    text, most = asked(question).text, most_parts(question.rules)
+    if find_structure(text, most) or not is_worth_planning(text, model):
         return _whole(question, fleet, found)
-    return planning_plan(text, model)
+    return planning_plan(text, model, most)
 
 
 def _rag(question: Question, fleet: Fleet) -> Plan:
@@ -201,7 +254,10 @@ def _by_rules(question: Question, fleet: Fleet) -> Plan | str:
     """The split plan, or why there is none."""
     if reason := why_whole(question):
         return reason
-    structure = find_structure(asked(question).text)
+    said = splitting(question.rules)
+    if said is not None and not said[0]:
+        return f"{named_rule(said[1])} says not to split"
+    structure = find_structure(asked(question).text, most_parts(question.rules))
     if structure is None:
         return "it is one question"
     found = split_plan(question, fleet, structure)
@@ -210,12 +266,13 @@ def _by_rules(question: Question, fleet: Fleet) -> Plan | str:
 
 def _whole(question: Question, fleet: Fleet, why: str, gate: Gate | None = None) -> Plan:
     model = default_model(question, fleet)
+    why = "; ".join(filter(None, (why, learned_words(question, fleet))))
     reason = f"Answered by {model.name} as a whole: {why}."
     return direct_plan(question, model, reason, gate=gate)
 
 
 STRATEGIES: Mapping[str, Callable[[Question, Fleet], Plan]] = {
-    "auto": _auto,
+    AUTO: _auto,
     "direct": _direct,
     "split": _split,
     RAG: _rag,

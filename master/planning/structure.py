@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TypeVar
 
 from master.planning.language import Phrases
 from queue_schemas.registry import Capability
@@ -11,6 +12,8 @@ from queue_schemas.registry import Capability
 MOST_PARTS = 8
 _LONGEST_TITLE = 60
 _LONGEST_MENTION = 160
+
+_Item = TypeVar("_Item")
 
 
 class Merge(StrEnum):
@@ -60,10 +63,15 @@ class Wish:
 
 
 def parts_of(
-    wishes: Sequence[Wish], phrases: Phrases, before: str = "", after: str = "", document: str = ""
+    wishes: Sequence[Wish],
+    phrases: Phrases,
+    before: str = "",
+    after: str = "",
+    document: str = "",
+    most: int = MOST_PARTS,
 ) -> tuple[Part, ...]:
     """Self-contained parts: each with what holds for all, and with the others named."""
-    few = _grouped(wishes)
+    few = _grouped(wishes, most)
     mentions = [shortened(wish.text, _LONGEST_MENTION) for wish in few]
     parts = []
     for place, wish in enumerate(few):
@@ -93,11 +101,20 @@ def shortened(text: str, limit: int) -> str:
     return f"{head if len(head) > limit // 2 else cut}…"
 
 
-def _grouped(wishes: Sequence[Wish]) -> list[Wish]:
-    """At most `MOST_PARTS` wishes: neighbours together where there are more."""
-    if len(wishes) <= MOST_PARTS:
+def neighbours(items: Sequence[_Item], most: int) -> list[list[_Item]]:
+    """The items in at most so many groups of about the same size."""
+    count = min(most, len(items))
+    groups: list[list[_Item]] = [[] for _ in range(count)]
+    for place, item in enumerate(items):
+        groups[place * count // len(items)].append(item)
+    return groups
+
+
+def _grouped(wishes: Sequence[Wish], most: int) -> list[Wish]:
+    """At most so many wishes: neighbours together where there are more."""
+    if len(wishes) <= most:
         return list(wishes)
-    group = [place * MOST_PARTS // len(wishes) for place in range(len(wishes))]
+    group = [place * most // len(wishes) for place in range(len(wishes))]
     grouped: list[Wish] = []
     for place, wish in enumerate(wishes):
         needs = tuple(sorted({group[need] for need in wish.depends_on} - {group[place]}))

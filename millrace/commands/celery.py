@@ -29,15 +29,19 @@ _Broker = Annotated[
 def celery(
     context: typer.Context,
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Processes.")] = 1,
-    beat: Annotated[bool, typer.Option("--beat", help="Also sweep, from time to time.")] = False,
+    beat: Annotated[
+        bool, typer.Option("--beat", help="Also sweep and learn, from time to time.")
+    ] = False,
     broker_url: _Broker = None,
     database_url: options.DatabaseUrl = None,
+    rabbitmq_url: options.RabbitUrl = None,
     models: options.ModelsFile = None,
 ) -> None:
     """Run one Celery worker, which ingests documents for the masters. Start as many as you like.
 
-    One of them should run with --beat: it finds what the queue does not know. SIGTERM lets it
-    finish what it does; a worker that is killed loses nothing, another goes on.
+    One of them should run with --beat: it finds what the queue does not know, and has what people
+    said of answers looked at. SIGTERM lets it finish what it does; a worker that is killed loses
+    nothing, another goes on. With --rabbitmq-url it tells of rules that changed.
 
     \b
     [bold]Examples[/bold]
@@ -58,7 +62,7 @@ def celery(
 
     worker = import_module("master.batch.worker")  # first of all: Celery may not be installed
     asyncio.run(_check(database_url))
-    worker.work(settings, registry, concurrency=concurrency, beat=beat)
+    worker.work(settings, registry, concurrency=concurrency, beat=beat, events_url=rabbitmq_url)
 
 
 async def _check(database_url: str) -> None:

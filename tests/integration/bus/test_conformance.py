@@ -414,6 +414,19 @@ async def test_a_watcher_sees_the_events_of_its_pattern(
     assert inbox.bodies == [*(key.encode() for key in seen), b"end"]
 
 
+async def test_a_queue_of_events_keeps_them_until_somebody_comes(world: World, bus: Bus) -> None:
+    queue = Queue("events.later", max_length=3, delivery_limit=20, events="request.#")
+    await bus.declare([queue])
+    await bus.declare([queue])  # as somebody does who provisions again
+    for number in range(5):
+        await bus.emit("worker.gone", b"not asked for")
+        await bus.emit("request.completed", str(number).encode())
+    await depth_is(bus, queue.name, 3)
+    inbox = Inbox()
+    await (await world.connect()).consume(queue, inbox, prefetch=10)
+    assert [d.body for d in await inbox.wait(3)] == [b"2", b"3", b"4"]
+
+
 async def test_depth_is_fresh_and_none_for_a_missing_queue(bus: Bus) -> None:
     assert await bus.depth("nowhere") is None
     await depth_is(bus, WORK.name, 0)

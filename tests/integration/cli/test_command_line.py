@@ -10,10 +10,12 @@ from tests.integration.cli.command_line import ROOT, environment, millrace
 
 GROUPS = {
     "collections": ("list", "show", "delete"),
+    "conversations": ("list", "show", "export", "delete"),
     "dead": ("list", "show", "retry", "drop"),
     "documents": ("list", "show", "delete", "retry"),
     "eval": ("retrieval",),
     "keys": ("create", "list", "revoke"),
+    "rules": ("list", "show", "propose", "approve", "reject", "try", "rollback", "diff"),
     "schemas": ("export",),
 }
 SUBCOMMANDS = [(group, command) for group, commands in GROUPS.items() for command in commands]

@@ -9,9 +9,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db import migrate
-from db.corpus import metadata
 from db.engine import create_engine
 from db.models import SCHEMA
+from db.tables import metadata
 
 
 def _ours(name: str | None, kind: str, _: object) -> bool:

@@ -8,9 +8,20 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db import chunks, claims, documents, drafts, migrate
-from db.corpus import metadata
+from db import (
+    chunks,
+    claims,
+    conversations,
+    documents,
+    drafts,
+    evidence,
+    exchange_vectors,
+    migrate,
+    rules,
+)
 from db.engine import create_engine
+from db.rules import NewRule
+from db.tables import metadata
 from db.tenancy import APP_ROLE, as_tenant
 from millrace import reach
 from millrace.problems import Problem
@@ -28,19 +39,24 @@ from tests.integration.db.corpus_acts import (
 )
 
 CORPUS = ("collections", "documents", "document_bodies", "drafts", "chunks", "chunk_terms", "terms")
-BOUND = (*CORPUS, "judgements")
+BOUND = (*CORPUS, "judgements", "rules", "conversations", "exchange_vectors", "routing_resets")
 EARLIER = ("api_keys", "requests", "subtasks", "attempts", "outbox")
 
 
 async def fill(engine: AsyncEngine, name: str) -> None:
     """A row in every table that the role may use."""
     tenant = await tenant_named(engine, name)
-    await judged(engine, tenant)
+    request = (await judged(engine, tenant)).request
     collection = await collection_of(engine, tenant, dimension=3)
     await published(engine, collection, "first", ["apples and pears"], [[1.0, 2.0, 3.0]])
     async with as_tenant(engine, tenant) as connection:
         document = await claimed(connection, await add(connection, collection, "second"))
         await drafts.replace(connection, document.id, document.attempt, [Cut(0, "x")])
+        rule = NewRule("brief", "prompt", {"kind": "prompt", "text": "Be brief."})
+        await rules.propose(connection, tenant, rule)
+        await evidence.reset(connection, tenant, ["answer"])
+        said = await conversations.add(connection, tenant, "ada")
+        await exchange_vectors.put(connection, said.id, "tiny", [(request, [1.0, 2.0])])
 
 
 async def count(connection: AsyncConnection, table: str) -> int:

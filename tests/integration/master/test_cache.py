@@ -79,6 +79,18 @@ async def test_who_streams_or_is_named_otherwise_asks_the_same(make_mill: MakeMi
     assert (await mill.streamed(cache=60, user="bob")).headers["x-millrace-cache"] == "hit"
 
 
+async def test_what_a_model_said_that_is_no_longer_served_is_not_given_again(
+    make_mill: MakeMill,
+) -> None:
+    mill = await make_mill(ODD, ODD | {"name": "other"})
+    await asked(mill, model="other")
+    mill.running.view.registry = lambda: mill.registry.model_copy(
+        update={"models": mill.registry.models[:1]}
+    )
+    answer = await mill.ask(model="other", cache=60)
+    assert answer.json()["error"]["code"] == "model_not_found"
+
+
 async def test_an_answer_that_is_too_old_is_not_given_again(make_mill: MakeMill) -> None:
     mill = await make_mill(ODD)
     first = await asked(mill)

@@ -207,6 +207,14 @@ async def test_only_who_asked_may_judge(make_mill: MakeMill) -> None:
     assert (await mill.http.delete(path, params={"user": "alice"})).status_code == 204
 
 
+async def test_who_was_given_the_answer_of_another_may_judge_it(make_mill: MakeMill) -> None:
+    mill = await make_mill(a_script())
+    first = await asked(mill, user="alice", cache=60)
+    assert await asked(mill, user="bob", cache=60) == first
+    made = [await say(mill, first, rating=1, user=user) for user in ("alice", "bob")]
+    assert [answer.json()["rater"] for answer in made] == ["user:alice", "user:bob"]
+
+
 async def test_where_nobody_was_named_everybody_may_judge_once(make_mill: MakeMill) -> None:
     mill = await make_mill(a_script())
     request = await asked(mill)

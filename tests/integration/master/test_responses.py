@@ -323,7 +323,7 @@ async def test_a_response_of_another_tenant_does_not_exist(make_mill: MakeMill) 
         ({"background": "yes"}, "background", "must be true or false"),
         ({"stream": 1}, "stream", "must be true or false"),
         ({"metadata": {"a": 1}}, "metadata.a", "must be a string"),
-        ({"conversation": "conv_1"}, "conversation", "not supported"),
+        ({"conversation": {"id": "a/b"}}, "conversation.id", "must match"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt", "not supported"),
         ({"input": "x\u0000"}, None, ""),
     ],

@@ -25,24 +25,30 @@ def test_there_is_one_quorum_queue_and_nothing_but_json() -> None:
     assert celery.conf.task_reject_on_worker_lost
     assert celery.conf.worker_prefetch_multiplier == 1
     assert celery.conf.result_backend is None
-    sweep = celery.conf.beat_schedule["sweep"]
-    assert sweep["schedule"] == sweep["options"]["expires"] == 15.0
+    for name, seconds in (("sweep", 15.0), ("learn", 300.0)):
+        clock = celery.conf.beat_schedule[name]
+        assert clock["schedule"] == clock["options"]["expires"] == seconds
 
 
-def test_tasks_carry_ids_and_a_sweep_publishes_what_waits(
+def test_tasks_carry_ids_a_sweep_publishes_what_waits_and_learning_is_called(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[tuple[UUID, UUID]] = []
     published: list[tuple[UUID, UUID]] = []
     waiting = [(uuid4(), uuid4()) for _ in range(3)]
     celery = batch.make_celery(settings())
-    batch.add_tasks(celery, lambda *ids: seen.append(ids), lambda: waiting)
+    learned: list[None] = []
+    batch.add_tasks(
+        celery, lambda *ids: seen.append(ids), lambda: waiting, lambda: learned.append(None)
+    )
     monkeypatch.setattr(batch, "publish", lambda _, *ids: published.append(ids))
     tasks: dict[str, Callable[..., Any]] = celery.tasks
     tasks[batch.INGEST](*map(str, waiting[0]))
     tasks[batch.SWEEP]()
+    tasks[batch.LEARN]()
     assert seen == waiting[:1]
     assert published == waiting
+    assert learned == [None]
 
 
 @pytest.mark.parametrize("url", ["redis://localhost", "postgresql://x", "memory://"])

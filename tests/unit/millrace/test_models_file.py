@@ -126,6 +126,13 @@ BROKEN = {
         GOOD + "roles:\n  plan: large\n",
         "m.yaml:6: roles.plan names 'large', which is not a model",
     ),
+    "strategy misspelt": (
+        GOOD + "auto: [direct, spilt]\n",
+        "m.yaml:5: auto[1]: 'spilt' is not one of 'direct', 'split', 'rag', 'router', 'crew' or "
+        "'ensemble'; did you mean 'split'?",
+    ),
+    "strategies without direct": (GOOD + "auto: [split]\n", "m.yaml:5: auto: needs direct, for"),
+    "strategies that are no list": (GOOD + "auto: direct\n", "m.yaml:5: auto: must be a list"),
     "endpoint without variable": (
         GOOD + "    endpoint: ${NOWHERE}\n",
         "m.yaml:5: models[0].endpoint: the environment variable NOWHERE is not set; "

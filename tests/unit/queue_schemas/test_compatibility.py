@@ -26,6 +26,7 @@ ADAPTERS = {
     messages.Drain: messages.CONTROL,
     messages.Heartbeat: messages.WORKER,
     messages.Event: messages.EVENT,
+    messages.FeedbackNote: messages.FEEDBACK,
 }
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 every_message = pytest.mark.parametrize("message", messages.ALL, ids=lambda cls: cls.__name__)

@@ -107,6 +107,7 @@ def test_every_queue_and_exchange_of_the_topology_is_there(document: dict[str, A
         topology.tokens("{master}"),
         topology.control("{worker}"),
         topology.watcher("{watcher}"),
+        topology.N8N,
     ]
     assert arguments == {queue.name: queue.arguments() for queue in queues}
     exchanges = {channel.at.name for channel in CHANNELS if isinstance(channel.at, Exchange)}

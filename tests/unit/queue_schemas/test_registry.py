@@ -115,6 +115,15 @@ def test_the_embedding_model_of_new_collections_is_named_or_the_first_one() -> N
         Registry(models=models, roles=Roles(embedding="a"))
 
 
+def test_what_auto_chooses_among_is_listed_once_and_has_direct() -> None:
+    models = (model("a"),)
+    assert Registry(models=models).auto == ("direct", "split", "rag")
+    with pytest.raises(ValidationError, match="needs direct"):
+        Registry.model_validate({"models": models, "auto": ["split"]})
+    with pytest.raises(ValidationError, match="has split twice"):
+        Registry.model_validate({"models": models, "auto": ["direct", "split", "split"]})
+
+
 def test_what_only_embeds_says_so() -> None:
     with pytest.raises(ValidationError, match="only embeds"):
         model("m", provider="sentence-transformers")

@@ -9,10 +9,12 @@ from queue_schemas.states import (
     DOCUMENT_MOVES,
     REQUEST_MOVES,
     REQUEST_TERMINAL,
+    RULE_MOVES,
     SUBTASK_MOVES,
     SUBTASK_TERMINAL,
     DocumentState,
     RequestState,
+    RuleState,
     SubtaskState,
     drawing,
     sources,
@@ -32,8 +34,9 @@ every = pytest.mark.parametrize(
         (RequestState, REQUEST_MOVES),
         (SubtaskState, SUBTASK_MOVES),
         (DocumentState, DOCUMENT_MOVES),
+        (RuleState, RULE_MOVES),
     ],
-    ids=["request", "subtask", "document"],
+    ids=["request", "subtask", "document", "rule"],
 )
 
 
@@ -100,6 +103,19 @@ def test_a_document_can_always_be_done_again() -> None:
 def test_only_a_running_document_becomes_ready_or_fails() -> None:
     for end in (DocumentState.READY, DocumentState.FAILED):
         assert sources(DOCUMENT_MOVES, end) == {DocumentState.RUNNING}
+
+
+def test_a_rule_that_held_can_hold_again_and_one_that_was_refused_cannot() -> None:
+    assert sources(RULE_MOVES, RuleState.RETIRED) == {RuleState.ACTIVE}
+    assert RULE_MOVES[RuleState.RETIRED] == {RuleState.ACTIVE}
+    assert RULE_MOVES[RuleState.REJECTED] == frozenset()
+
+
+def test_nothing_is_tried_after_it_held() -> None:
+    tried = {RuleState.PROPOSED, RuleState.SHADOW, RuleState.CANARY}
+    assert not {RuleState.ACTIVE, RuleState.RETIRED} & {
+        state for state in RuleState if RULE_MOVES[state] & tried
+    }
 
 
 def test_a_result_may_overtake_its_start_but_not_its_release() -> None:

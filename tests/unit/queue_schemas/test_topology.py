@@ -33,11 +33,11 @@ SUPPORTED_ARGUMENTS = {
 
 
 def test_names_are_unique() -> None:
-    names = [queue.name for queue in KEPT + LOSSY]
+    names = [queue.name for queue in (*KEPT, *LOSSY, topology.N8N)]
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("queue", KEPT + LOSSY, ids=lambda queue: queue.name)
+@pytest.mark.parametrize("queue", (*KEPT, *LOSSY, topology.N8N), ids=lambda queue: queue.name)
 def test_only_arguments_that_every_supported_broker_takes(queue: Queue) -> None:
     assert set(queue.arguments()) <= SUPPORTED_ARGUMENTS
 
@@ -85,6 +85,14 @@ def test_the_broker_waits_longer_than_the_longest_subtask() -> None:
 @lossy
 def test_a_queue_of_notes_and_tokens_forgets_its_oldest(queue: Queue) -> None:
     assert queue.arguments() == {"x-max-length": queue.max_length, "x-overflow": "drop-head"}
+
+
+def test_events_are_kept_for_n8n_and_the_oldest_go_when_there_are_too_many() -> None:
+    arguments = topology.N8N.arguments()
+    assert arguments["x-queue-type"] == "quorum"
+    assert arguments["x-overflow"] == "drop-head"
+    assert arguments["x-max-length"] == topology.N8N.max_length > 0
+    assert topology.N8N not in topology.SHARED  # where there is no n8n, nobody empties it
 
 
 def test_only_heartbeats_and_claims_are_lossy_among_the_shared_queues() -> None:

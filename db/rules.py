@@ -1,0 +1,286 @@
+"""Rules of one tenant and their versions: every move is guarded by the move table.
+
+All functions want a connection of `tenancy.as_tenant`. Those that write hold the tenant's rules
+for the rest of the transaction, so whoever holds them first can look before it decides.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import RowMapping, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db.rule_table import rules
+from queue_schemas.states import RULE_MOVES, RuleState, sources
+
+IN_FORCE = (RuleState.SHADOW, RuleState.CANARY, RuleState.ACTIVE)
+LIVE = (RuleState.PROPOSED, *IN_FORCE)
+
+
+@dataclass(frozen=True)
+class NewRule:
+    """What somebody proposes. `scope` and `change` as `master.rules.rule` has them, as JSON."""
+
+    name: str
+    kind: str
+    change: Mapping[str, Any]
+    scope: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class StoredRule:
+    """One version of a rule as the database has it."""
+
+    id: UUID
+    tenant: UUID
+    name: str
+    version: int
+    kind: str
+    scope: Mapping[str, Any]
+    change: Mapping[str, Any]
+    state: RuleState
+    share: float | None
+    """Of the questions that fit, 0 to 1; only of a canary."""
+    measured: bool
+    """A measured lift made it active; it keeps a control group."""
+    parent: UUID | None
+    provenance: Mapping[str, Any]
+    note: str | None
+    decided_by: str | None
+    decided_at: datetime | None
+    created_at: datetime
+    changed_at: datetime
+
+
+_COLUMNS = (
+    rules.c.id,
+    rules.c.tenant_id.label("tenant"),
+    rules.c.name,
+    rules.c.version,
+    rules.c.kind,
+    rules.c.scope,
+    rules.c.change,
+    rules.c.state,
+    rules.c.share,
+    rules.c.measured,
+    rules.c.parent,
+    rules.c.provenance,
+    rules.c.note,
+    rules.c.decided_by,
+    rules.c.decided_at,
+    rules.c.created_at,
+    rules.c.changed_at,
+)
+
+
+def _stored(row: RowMapping) -> StoredRule:
+    fields = {column.name: row[column.name] for column in _COLUMNS}
+    return StoredRule(**{**fields, "state": RuleState(row["state"])})
+
+
+_HOLD = text("SELECT millrace.hold_rules(:tenant)")
+
+
+async def hold(connection: AsyncConnection, tenant: UUID) -> None:
+    """Let nobody else change the tenant's rules for the rest of the transaction."""
+    await connection.execute(_HOLD, {"tenant": tenant})
+
+
+async def propose(connection: AsyncConnection, tenant: UUID, new: NewRule) -> StoredRule:
+    """Store the next version of its name, or give the live one that says just this already."""
+    await hold(connection, tenant)
+    if same := await find_same(connection, tenant, new):
+        return same
+    versions = await history(connection, tenant, new.name)
+    row = {
+        "id": uuid4(),
+        "tenant_id": tenant,
+        "name": new.name,
+        "version": versions[0].version + 1 if versions else 1,
+        "kind": new.kind,
+        "scope": dict(new.scope),
+        "change": dict(new.change),
+        "parent": _parent(versions),
+        "provenance": dict(new.provenance),
+        "note": new.note,
+    }
+    query = insert(rules).values(row).returning(*_COLUMNS)
+    return _stored((await connection.execute(query)).mappings().one())
+
+
+def _parent(versions: list[StoredRule]) -> UUID | None:
+    active = [each.id for each in versions if each.state is RuleState.ACTIVE]
+    return next(iter(active or [each.id for each in versions]), None)
+
+
+async def find_same(connection: AsyncConnection, tenant: UUID, new: NewRule) -> StoredRule | None:
+    """The live version of that name with just this scope and change."""
+    query = (
+        select(*_COLUMNS)
+        .filter_by(tenant_id=tenant, name=new.name)
+        .where(
+            rules.c.state.in_(LIVE),
+            rules.c.scope == dict(new.scope),
+            rules.c.change == dict(new.change),
+        )
+        .order_by(rules.c.version.desc())
+        .limit(1)
+    )
+    row = (await connection.execute(query)).mappings().one_or_none()
+    return _stored(row) if row else None
+
+
+async def find(connection: AsyncConnection, tenant: UUID, id_: UUID) -> StoredRule | None:
+    """One version."""
+    query = select(*_COLUMNS).filter_by(tenant_id=tenant, id=id_)
+    row = (await connection.execute(query)).mappings().one_or_none()
+    return _stored(row) if row else None
+
+
+async def history(connection: AsyncConnection, tenant: UUID, name: str) -> list[StoredRule]:
+    """All versions of a name, the newest first."""
+    query = (
+        select(*_COLUMNS).filter_by(tenant_id=tenant, name=name).order_by(rules.c.version.desc())
+    )
+    return [_stored(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def listed(
+    connection: AsyncConnection,
+    tenant: UUID,
+    *,
+    state: RuleState | None = None,
+    name: str | None = None,
+    limit: int = 100,
+) -> list[StoredRule]:
+    """Versions in any state, or in one; by name, the newest of each first."""
+    query = select(*_COLUMNS).filter_by(tenant_id=tenant)
+    if state is not None:
+        query = query.filter_by(state=state)
+    if name is not None:
+        query = query.filter_by(name=name)
+    query = query.order_by(rules.c.name, rules.c.version.desc()).limit(limit)
+    return [_stored(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def in_force(connection: AsyncConnection, tenant: UUID) -> list[StoredRule]:
+    """What is looked at when a question comes: active, on trial or in the shadow; by name."""
+    query = (
+        select(*_COLUMNS)
+        .filter_by(tenant_id=tenant)
+        .where(rules.c.state.in_(IN_FORCE))
+        .order_by(rules.c.name, rules.c.version)
+    )
+    return [_stored(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def move(
+    connection: AsyncConnection,
+    tenant: UUID,
+    id_: UUID,
+    target: RuleState,
+    *,
+    by: str,
+    share: float | None = None,
+    measured: bool = False,
+    note: str | None = None,
+) -> bool:
+    """Put a version into another state; what was active of its name retires when it is activated.
+
+    `share` (0 to 1) belongs to a canary, `measured` to an active one. False: it is in no state
+    that leads there, or another version of its name is the canary.
+    """
+    await hold(connection, tenant)
+    version = await find(connection, tenant, id_)
+    if version is None or version.state not in sources(RULE_MOVES, target):
+        return False
+    there = await _in_state(connection, tenant, version.name, target)
+    if there is not None and target is RuleState.CANARY:
+        return False
+    if there is not None and target is RuleState.ACTIVE:
+        await _put(connection, tenant, there.id, RuleState.RETIRED, by=by)
+    return await _put(
+        connection, tenant, id_, target, by=by, share=share, measured=measured, note=note
+    )
+
+
+async def _in_state(
+    connection: AsyncConnection, tenant: UUID, name: str, state: RuleState
+) -> StoredRule | None:
+    return next(iter(await listed(connection, tenant, name=name, state=state, limit=1)), None)
+
+
+async def _put(
+    connection: AsyncConnection,
+    tenant: UUID,
+    id_: UUID,
+    target: RuleState,
+    *,
+    by: str,
+    share: float | None = None,
+    measured: bool = False,
+    note: str | None = None,
+) -> bool:
+    values: dict[str, Any] = {
+        "state": target,
+        "share": share,
+        "decided_by": by,
+        "decided_at": func.now(),
+        "changed_at": func.now(),
+    }
+    if target is not RuleState.RETIRED:  # which keeps what it was
+        values["measured"] = measured
+    if note is not None:
+        values["note"] = note
+    query = (
+        update(rules)
+        .filter_by(tenant_id=tenant, id=id_)
+        .where(rules.c.state.in_(sources(RULE_MOVES, target)))
+        .values(values)
+    )
+    return (await connection.execute(query)).rowcount == 1
+
+
+async def before(
+    connection: AsyncConnection, tenant: UUID, name: str, to_version: int | None = None
+) -> tuple[StoredRule | None, StoredRule | None]:
+    """The active version of a name, and the one that a rollback makes active in its place.
+
+    Without `to_version`: of the older ones that were active, the one that was so last; None: none
+    ever was, and the rollback only takes the active one back. `to_version` 0 asks for just that.
+    """
+    versions = await history(connection, tenant, name)
+    active = next((each for each in versions if each.state is RuleState.ACTIVE), None)
+    retired = [each for each in versions if each.state is RuleState.RETIRED]
+    if to_version is not None:
+        return active, next((each for each in retired if each.version == to_version), None)
+    older = [each for each in retired if active is not None and each.version < active.version]
+    return active, max(older, key=lambda each: (each.changed_at, each.version), default=None)
+
+
+async def rollback(
+    connection: AsyncConnection,
+    tenant: UUID,
+    name: str,
+    to_version: int | None = None,
+    *,
+    by: str,
+    note: str | None = None,
+) -> bool:
+    """Make an older version active again, as `before` says which; the active one retires.
+
+    False: there is nothing to take back, or the version that was named is not a retired one.
+    """
+    await hold(connection, tenant)
+    active, target = await before(connection, tenant, name, to_version)
+    if target is not None:
+        return await move(connection, tenant, target.id, RuleState.ACTIVE, by=by, note=note)
+    if active is None or to_version:
+        return False
+    return await _put(connection, tenant, active.id, RuleState.RETIRED, by=by, note=note)

@@ -1,0 +1,105 @@
+"""One round of learning for all tenants: trials are looked at, rules are proposed.
+
+The same function runs in a master's loop and in a Celery task.
+"""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from bus.protocol import Bus, BusError
+from db import rollups, rules
+from db.rules import StoredRule
+from db.tenancy import as_tenant
+from master.batches import is_outage
+from master.learning.proposals import WORKFLOW, proposals
+from master.learning.rulings import tell
+from master.learning.settings import LearningSettings
+from master.learning.trials import run_trials
+
+log = structlog.get_logger(__name__)
+
+_OVERLAP: Final = 2.0
+"""Rounds: a vote of a moment ago is looked at even if one of them fails."""
+_MOST_KNOWN: Final = 1_000
+
+
+async def run(engine: AsyncEngine, bus: Bus, settings: LearningSettings) -> None:
+    """A round from time to time, until cancelled."""
+    while True:
+        await asyncio.sleep(settings.learning_seconds)
+        try:
+            await tell(bus, await learn(engine, settings))
+        except Exception as error:
+            if not (is_outage(error) or isinstance(error, BusError)):
+                log.error("learning.failed", exc_info=error)
+            else:
+                log.warning("learning.outage", error=str(error))
+
+
+async def learn(engine: AsyncEngine, settings: LearningSettings) -> list[StoredRule]:
+    """All rules that moved or were made. Raises only what a database that is away raises."""
+    wanted = settings.rules_trial_share > 0
+    async with engine.connect() as connection:
+        trying = await rollups.tenants_on_trial(connection, proposals=wanted)
+        judged = await rollups.tenants_judged(connection, _OVERLAP * settings.learning_seconds)
+    changed: list[StoredRule] = []
+    for work, tenants in ((_try, trying), (_propose, judged)):
+        for tenant in tenants:
+            try:
+                changed += await work(engine, tenant, settings)
+            except Exception as error:
+                if is_outage(error):
+                    raise
+                log.error("learning.crashed", tenant=str(tenant), exc_info=error)
+    for rule in changed:
+        log.info(
+            f"rule.{rule.state}",
+            tenant=str(rule.tenant),
+            rule=rule.name,
+            version=rule.version,
+            by=rule.decided_by or WORKFLOW,
+            why=rule.note,
+        )
+    return changed
+
+
+async def _try(engine: AsyncEngine, tenant: UUID, settings: LearningSettings) -> list[StoredRule]:
+    async with as_tenant(engine, tenant) as connection:
+        return await run_trials(connection, tenant, settings, datetime.now(UTC))
+
+
+async def _propose(
+    engine: AsyncEngine, tenant: UUID, settings: LearningSettings
+) -> list[StoredRule]:
+    """The rules that were made; as their owner, who alone may add up requests."""
+    seconds = timedelta(days=settings.learning_days).total_seconds()
+    made: list[StoredRule] = []
+    async with engine.begin() as connection:
+        known = await rules.listed(connection, tenant, limit=_MOST_KNOWN)
+        found = proposals(
+            await rollups.rollup(connection, tenant, seconds),
+            await rollups.complaints(connection, tenant, seconds),
+            known,
+            datetime.now(UTC),
+        )
+        before = {rule.id for rule in known}
+        for each in found:
+            new = await rollups.propose(
+                connection,
+                tenant,
+                each.name,
+                scope=each.scope,
+                change=each.change,
+                workflow=WORKFLOW,
+                provenance=each.provenance,
+                note=each.note,
+            )
+            if new is not None and new not in before:
+                stored = await rules.find(connection, tenant, new)
+                made += [stored] if stored else []
+    return made

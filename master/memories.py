@@ -1,0 +1,92 @@
+"""What memory needs apart from answers: summaries, written by a model, and vectors.
+
+A summary is a stored request of its own, of the lowest priority, that nobody waits for. Any
+replica begins it and any replica takes it; the database lets one of them have its way.
+"""
+
+import asyncio
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import IntegrityError
+
+from db import conversations, summaries
+from db.summaries import Due
+from master.batches import is_outage
+from master.exchanges import exchanges_of, summary_of
+from master.planning.question import Question
+from master.planning.summary import summariser, summary_question, to_summarise
+from master.recall import Recall
+from master.submit import Asker, BrokerAway, Submission, Terms, TooBusy, submit
+
+log = structlog.get_logger(__name__)
+
+_AT_ONCE = 10
+_MOST_EXCHANGES = 200
+_AGAIN_SECONDS = 300.0
+
+
+class Memories:
+    """The loop of one replica."""
+
+    def __init__(self, submission: Submission, recall: Recall, window: int) -> None:
+        self._submission = submission
+        self._engine = submission.engine
+        self._recall = recall
+        self._window = window
+
+    async def run(self, seconds: float) -> None:
+        """Work until cancelled, with so long between two looks."""
+        while True:
+            try:
+                await self.summarise()
+                await self._recall.embed_new()
+            except Exception as error:
+                if is_outage(error):
+                    log.warning("memories.outage", error=str(error))
+                else:
+                    log.error("memories.failed", exc_info=error)
+            await asyncio.sleep(seconds)
+
+    async def summarise(self) -> None:
+        """Take the summaries that were written, and have those written that are due."""
+        async with self._engine.begin() as connection:
+            for conversation, state in await summaries.take(connection, _AGAIN_SECONDS):
+                log.info("memories.summarised", conversation=str(conversation), state=state)
+            due = await summaries.due(connection, _AT_ONCE)
+        for one in due:
+            try:
+                await self._begin(one)
+            except (TooBusy, BrokerAway):
+                return  # it stays due
+
+    async def _begin(self, due: Due) -> None:
+        summary = summary_of(due.summary)
+        model = summariser(self._submission.view.fleet())
+        after = summary.until if summary else None
+        async with self._engine.connect() as connection:
+            stored = await conversations.since(
+                connection, due.tenant, due.id, after, _MOST_EXCHANGES
+            )
+        chosen = to_summarise(exchanges_of(stored), summary, self._window, model) if model else ()
+        if not chosen:
+            async with self._engine.begin() as connection:
+                await summaries.put_off(connection, due, None)
+            return
+        request = await self._ask(due, summary_question(chosen, summary))
+        if request is not None:
+            covered = int((due.summary or {}).get("exchanges") or 0) + len(chosen)
+            async with self._engine.begin() as connection:
+                await summaries.begin(connection, due, request, chosen[-1].at, covered)
+
+    async def _ask(self, due: Due, question: Question) -> UUID | None:
+        """The request that writes the summary; None if the conversation is gone."""
+        key = f"summary {due.id} {due.since.isoformat()}"
+        terms = Terms(background=True, followed=False, idempotency_key=key, conversation=due.id)
+        who = Asker(due.tenant, due.end_user)
+        try:
+            return (await submit(self._submission, question, who, terms)).request
+        except IntegrityError:
+            # Another replica was faster, or this is its second try; or it was deleted.
+            async with self._engine.connect() as connection:
+                return await summaries.request_named(connection, due.tenant, key)

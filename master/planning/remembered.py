@@ -1,0 +1,44 @@
+"""What a question was given of its conversation, as it is stored with it and shown."""
+
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+
+def shown_id(conversation: UUID) -> str:
+    """The id of a conversation in the API."""
+    return f"conv_{conversation.hex}"
+
+
+class Recalled(BaseModel):
+    """An exchange that was found by its meaning, in whichever conversation of the same person."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    conversation: UUID
+    request: UUID
+    score: float = Field(description="Cosine similarity to the question.")
+    text: str
+
+
+class Remembered(BaseModel):
+    """What was put before the messages that the client sent."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    conversation: UUID
+    system: tuple[dict[str, JsonValue], ...] = Field(
+        default=(), description="Instructions of an earlier request, for where this one has none."
+    )
+    note: str = Field(default="", description="Summary and recalled words, as the model reads it.")
+    messages: tuple[dict[str, JsonValue], ...] = Field(
+        default=(), description="The last exchanges, oldest first."
+    )
+    exchanges: tuple[UUID, ...] = Field(default=(), description="Their requests.")
+    turns: int = Field(default=0, description="How many exchanges; rounds of tools are one.")
+    left_out: int = Field(default=0, description="Older ones that no summary covers.")
+    summary: str = ""
+    recalled: tuple[Recalled, ...] = ()
+    recall: str = Field(
+        default="off", description="Whether something was looked for: off, done, or why not."
+    )

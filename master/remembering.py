@@ -1,0 +1,145 @@
+"""Remembering: what a question of a conversation is given of what was said before it."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from db import conversations
+from db.conversations import StoredConversation
+from db.tenancy import as_tenant, enter
+from master.exchanges import exchanges_of, summary_of
+from master.planning.assign import default_model, generative, output_limit
+from master.planning.chat import estimate_chat_tokens, last_user, text_of
+from master.planning.front_end import background_task
+from master.planning.memory import Past, remember, wants_summary
+from master.planning.question import Fleet, Question
+from master.planning.strategies import GROWING, named
+from master.recall import Found, Recall
+from master.submit import Asker
+from queue_schemas.registry import RESERVED_PREFIX
+
+NEW = "new"
+"""What a client says that wants another conversation."""
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
+_PREFIX = "conv_"
+_ID = re.compile(rf"{_PREFIX}([0-9a-f]{{32}})")
+_TITLE_CHARACTERS = 80
+_SPARE_TOKENS = 64
+
+
+class UnknownConversation(LookupError):
+    """The tenant has no such conversation."""
+
+
+class OtherUser(PermissionError):
+    """The conversation is another person's."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The conversation that a question is to go on with."""
+
+    name: str
+    """`new`, an id (`conv_…`), or a name that the client made up, unknown at first."""
+    recall: bool | None = None
+    """Whether to look for what was said elsewhere; None: as the master is set."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What remembering needs."""
+
+    engine: AsyncEngine
+    fleet: Callable[[], Fleet]
+    recall: Recall
+    window: int
+    recalls: bool
+    """Where a client does not say."""
+
+
+async def remembering(to: Memory, question: Question, who: Asker, wish: Wish) -> Question:
+    """The question with what is remembered for it; a front end's background prompt as it is.
+
+    Raises UnknownConversation, OtherUser, or the database's errors.
+    """
+    if background_task(question) is not None:
+        return question
+    found = await _opened(to.engine, who, wish.name)
+    wanted = to.recalls if wish.recall is None else wish.recall
+    asked = _asked(question)
+    of = (who.tenant, found.end_user, found.id)
+    recalled = await to.recall.find(of, asked) if wanted else Found()
+    async with to.engine.begin() as connection:
+        past = await _past(connection, found, recalled, to.window)
+        given = remember(past, question.messages, to.window, _room(question, to.fleet()))
+        due = wants_summary(past, given, to.window)
+        await enter(connection, who.tenant)
+        title = " ".join(asked.split())[:_TITLE_CHARACTERS] or None
+        await conversations.touch(connection, who.tenant, found.id, title, due=due)
+    return replace(question, remembered=given)
+
+
+async def find(connection: AsyncConnection, who: Asker, conversation: UUID) -> StoredConversation:
+    """A conversation as this person may see it. Raises UnknownConversation, OtherUser."""
+    found = await conversations.find(connection, who.tenant, conversation)
+    if found is None:
+        raise UnknownConversation
+    if found.end_user and found.end_user != who.end_user:
+        raise OtherUser
+    return found
+
+
+def identity(text: str) -> UUID | None:
+    """The conversation that an id of the API means; None if it is no id."""
+    named_ = _ID.fullmatch(text)
+    return UUID(named_[1]) if named_ else None
+
+
+async def _opened(engine: AsyncEngine, who: Asker, name: str) -> StoredConversation:
+    async with as_tenant(engine, who.tenant) as connection:
+        if name == NEW:
+            return await conversations.add(connection, who.tenant, who.end_user)
+        if name.startswith(_PREFIX):
+            id_ = identity(name)
+            if id_ is None:
+                raise UnknownConversation
+            return await find(connection, who, id_)
+        return await conversations.ensure(connection, who.tenant, who.end_user, name)
+
+
+async def _past(
+    connection: AsyncConnection, of: StoredConversation, found: Found, window: int
+) -> Past:
+    summary = summary_of(of.summary)
+    # Rounds of tools count with their question, so there may be more of them than the window has.
+    stored = await conversations.newest(connection, of.tenant, of.id, 4 * window + 4)
+    after = summary.until if summary else None
+    uncovered = await conversations.count_after(connection, of.tenant, of.id, after)
+    return Past(of.id, exchanges_of(stored), uncovered, summary, found.recalled, found.how)
+
+
+def _room(question: Question, fleet: Fleet) -> int:
+    """Tokens that are left for memory in the context of whichever model may be asked.
+
+    Half of it where steps get the texts of other steps as well, a quarter less with documents.
+    """
+    name = question.model.removeprefix(RESERVED_PREFIX).partition(":")[0]
+    model = fleet.registry.get(question.model)
+    models = [model] if model and model.chats else [default_model(question, fleet)]
+    share = 1.0
+    if not model and name in GROWING and name != "split":
+        models, share = list(generative(fleet.registry.chat_models())), 0.5
+    if named(question).retrieval is not None:
+        share -= 0.25
+    tokens = min(
+        int(share * m.context_length) - output_limit(question.parameters, m) for m in models
+    )
+    return tokens - estimate_chat_tokens(question.messages) - _SPARE_TOKENS
+
+
+def _asked(question: Question) -> str:
+    place = last_user(question.messages)
+    return text_of(question.messages[place]) if place is not None else ""
