@@ -26,19 +26,30 @@ async def find(connection: AsyncConnection, tenant: UUID, key: str) -> tuple[UUI
     return (row[0], row[1]) if row else None
 
 
+# Who has an answer generated again wants another one.
 _REMEMBERED = text("""
-    SELECT id FROM millrace.requests
-     WHERE tenant_id = :tenant AND cache_digest = :digest AND state = 'completed'
-       AND error IS NULL AND finish_reason = 'stop'
-       AND finished_at > now() - make_interval(secs => :seconds)
-     ORDER BY finished_at DESC LIMIT 1
+    SELECT q.id FROM millrace.requests q
+     WHERE q.tenant_id = :tenant AND q.cache_digest = :digest AND q.state = 'completed'
+       AND q.error IS NULL AND q.finish_reason = 'stop'
+       AND q.finished_at > now() - make_interval(secs => :seconds)
+       AND NOT EXISTS (SELECT FROM millrace.openwebui_messages m
+                        WHERE m.request_id = q.id
+                          AND m.user_message_id = CAST(:question AS text))
+     ORDER BY q.finished_at DESC LIMIT 1
 """)
 
 
 async def remembered(
-    connection: AsyncConnection, tenant: UUID, digest: bytes, seconds: float
+    connection: AsyncConnection,
+    tenant: UUID,
+    digest: bytes,
+    seconds: float,
+    question: str | None = None,
 ) -> UUID | None:
-    """The latest request that asked the same and has a whole answer that is not older."""
-    values = {"tenant": tenant, "digest": digest, "seconds": seconds}
+    """The latest request that asked the same and has a whole answer that is not older.
+
+    Those that answered this message of Open WebUI's user already are left out.
+    """
+    values = {"tenant": tenant, "digest": digest, "seconds": seconds, "question": question}
     found: UUID | None = await connection.scalar(_REMEMBERED, values)
     return found

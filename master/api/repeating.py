@@ -164,7 +164,10 @@ async def _remembered(
 ) -> tuple[Accepted, Live] | None:
     with outages.answered():
         async with master.engine.connect() as connection:
-            found = await names.remembered(connection, who.tenant, memory.digest, memory.seconds)
+            asked_before = message.question if message else None
+            found = await names.remembered(
+                connection, who.tenant, memory.digest, memory.seconds, asked_before
+            )
     if found and message is not None:
         await _note(master, who.tenant, found, message)
     joined = await _join(master, found, who.tenant) if found else None

@@ -16,7 +16,7 @@ from bus import rabbitmq
 from bus.protocol import BusError
 from master.batch.app import add_tasks, make_celery
 from master.batch.workplace import Workplace
-from master.learning.rounds import learn
+from master.learning.rounds import Rounds
 from master.learning.rulings import tell
 from master.retrieval.ingest import due, ingest
 from master.settings import IngestSettings
@@ -49,8 +49,10 @@ def work(
     def sweep() -> list[tuple[UUID, UUID]]:
         return workplace().run(lambda kept: due(kept, _MOST_SWEPT))
 
+    rounds = Rounds(settings)
+
     def learn_once() -> None:
-        workplace().run(lambda kept: _learn(kept.engine, settings, events_url))
+        workplace().run(lambda kept: _learn(rounds, kept.engine, events_url))
 
     def leave(**_: Any) -> None:
         if workplace.cache_info().currsize:
@@ -62,8 +64,8 @@ def work(
     app.worker_main(_arguments(concurrency, beat=beat))
 
 
-async def _learn(engine: AsyncEngine, settings: IngestSettings, events_url: str | None) -> None:
-    changed = await learn(engine, settings)
+async def _learn(rounds: Rounds, engine: AsyncEngine, events_url: str | None) -> None:
+    changed = await rounds.next(engine)
     if not changed or events_url is None:
         return
     try:

@@ -4,6 +4,7 @@ The same function runs in a master's loop and in a Celery task.
 """
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -23,17 +24,39 @@ from master.learning.trials import run_trials
 
 log = structlog.get_logger(__name__)
 
-_OVERLAP: Final = 2.0
-"""Rounds: a vote of a moment ago is looked at even if one of them fails."""
+_OVERLAP_SECONDS: Final = 60.0
+"""A vote has the time of its transaction's beginning, and is seen when that has ended."""
 _MOST_KNOWN: Final = 1_000
+
+
+class Rounds:
+    """The rounds of one process: each looks at what was said since the one before.
+
+    The first looks at all that proposals are drawn from: nobody knows when the last one was.
+    """
+
+    def __init__(self, settings: LearningSettings) -> None:
+        self._settings = settings
+        self._looked_at: float | None = None
+
+    async def next(self, engine: AsyncEngine) -> list[StoredRule]:
+        """All rules that moved or were made. Raises only what a database that is away raises."""
+        now = time.monotonic()
+        since = timedelta(days=self._settings.learning_days).total_seconds()
+        if self._looked_at is not None:
+            since = min(since, now - self._looked_at + _OVERLAP_SECONDS)
+        changed = await learn(engine, self._settings, since)
+        self._looked_at = now
+        return changed
 
 
 async def run(engine: AsyncEngine, bus: Bus, settings: LearningSettings) -> None:
     """A round from time to time, until cancelled."""
+    rounds = Rounds(settings)
     while True:
         await asyncio.sleep(settings.learning_seconds)
         try:
-            await tell(bus, await learn(engine, settings))
+            await tell(bus, await rounds.next(engine))
         except Exception as error:
             if not (is_outage(error) or isinstance(error, BusError)):
                 log.error("learning.failed", exc_info=error)
@@ -41,12 +64,17 @@ async def run(engine: AsyncEngine, bus: Bus, settings: LearningSettings) -> None
                 log.warning("learning.outage", error=str(error))
 
 
-async def learn(engine: AsyncEngine, settings: LearningSettings) -> list[StoredRule]:
-    """All rules that moved or were made. Raises only what a database that is away raises."""
+async def learn(
+    engine: AsyncEngine, settings: LearningSettings, since_seconds: float
+) -> list[StoredRule]:
+    """One round; proposals are made for those who judged something in the last so many seconds.
+
+    All rules that moved or were made. Raises only what a database that is away raises.
+    """
     wanted = settings.rules_trial_share > 0
     async with engine.connect() as connection:
         trying = await rollups.tenants_on_trial(connection, proposals=wanted)
-        judged = await rollups.tenants_judged(connection, _OVERLAP * settings.learning_seconds)
+        judged = await rollups.tenants_judged(connection, since_seconds)
     changed: list[StoredRule] = []
     for work, tenants in ((_try, trying), (_propose, judged)):
         for tenant in tenants:

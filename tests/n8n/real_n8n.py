@@ -175,7 +175,8 @@ class RealN8n:
         )
         assert rows, said.decode(errors="replace")[-4000:]
         status = str(rows[0]["status"])
-        (self.folder / "execute.log").open("ab").write(said)
+        with (self.folder / "execute.log").open("ab") as log:
+            log.write(said)
         return status
 
     async def rows(self, query: str, *values: Any) -> list[Any]:

@@ -211,7 +211,7 @@ async def test_complaints_become_a_proposed_rule_and_only_that(site: Site) -> No
     assert (rule["name"], rule["version"]) == ("learned-too-long-auto", 1)
     assert (rule["kind"], rule["state"]) == ("prompt", "proposed")
     provenance = json.loads(rule["provenance"])
-    assert (provenance["workflow"], provenance["role"]) == ("rules-update", USER)
+    assert (provenance["workflow"], provenance["by"]) == ("rules-update", f"role:{USER}")
     assert len(provenance["feedback"]) == 6
     url = with_user(site.stack.database_url, USER, PASSWORD)
     with pytest.raises(asyncpg.InsufficientPrivilegeError):

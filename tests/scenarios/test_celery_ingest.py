@@ -1,17 +1,24 @@
 """A Celery worker is killed in the middle of a large ingest; another one goes on."""
 
+import contextlib
+import json
 import os
 import secrets
 import signal
 from collections.abc import Iterator
+from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from bus import rabbitmq
+from bus.protocol import Delivery
 from millrace.chaos.machine import free_port
 from millrace.chaos.stack import Process, Stack, until
+from queue_schemas import topology
 from tests import servers
+from tests.integration.db.rated import answered, human
 from tests.scenarios.conftest import MakeStack
 
 DOCUMENTS = 200
@@ -46,7 +53,11 @@ def celery_url(rabbitmq: servers.Rabbit) -> Iterator[str]:
     rabbitmq.delete_vhost(vhost)
 
 
-QUICK = {"MILLRACE_INGEST_LEASE_SECONDS": "3", "MILLRACE_INGEST_SWEEP_SECONDS": "2"}
+QUICK = {
+    "MILLRACE_INGEST_LEASE_SECONDS": "3",
+    "MILLRACE_INGEST_SWEEP_SECONDS": "2",
+    "MILLRACE_LEARNING_SECONDS": "2",
+}
 
 
 async def counts(engine: AsyncEngine) -> dict[str, int]:
@@ -115,20 +126,32 @@ async def test_an_ingest_survives_the_death_of_its_celery_worker(
     assert counted == len(EXPECTED)
 
 
-async def test_what_could_not_be_published_is_found_by_the_sweep(
-    make_stack: MakeStack, engine: AsyncEngine, celery_url: str
+async def test_the_clock_finds_what_could_not_be_published_and_what_people_said(
+    make_stack: MakeStack, engine: AsyncEngine, tenant: UUID, celery_url: str
 ) -> None:
     nobody = f"amqp://guest:guest@127.0.0.1:{free_port()}/celery"
     stack = make_stack(MODEL, MILLRACE_CELERY_BROKER_URL=nobody, **QUICK)
     await stack.start()
     await send(stack, 3)  # answered with 202, whatever the broker does
     assert await counts(engine) == {"waiting": 3}
-    worker = stack.start_celery("--beat", "--broker-url", celery_url)
+    for number in range(5):
+        await answered(engine, tenant, human(f"user-{number}", 0.0, reason="too_verbose"))
+    told: list[bytes] = []
+
+    async def note(delivery: Delivery) -> None:
+        told.append(delivery.body)
+        await delivery.ack()
 
     async def all_ready() -> bool:
-        return await counts(engine) == {"ready": 3}
+        return await counts(engine) == {"ready": 3} and bool(told)
 
-    await until(all_ready, 60)
+    async with contextlib.aclosing(await rabbitmq.connect(stack.rabbitmq_url, name="test")) as bus:
+        await bus.watch(topology.watcher("test"), "rule.*", note)
+        worker = stack.start_celery("--beat", "--broker-url", celery_url)
+        await until(all_ready, 60)
+    [proposed] = map(json.loads, told)
+    assert (proposed["type"], proposed["tenant"]) == ("rule.proposed", str(tenant))
+    assert proposed["detail"]["name"] == "learned-too-long-auto"
     assert "ingest.unpublished" in stack.masters[0].text()
     worker.terminate()
     assert worker.popen.wait(30) == 0

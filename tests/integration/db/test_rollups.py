@@ -379,7 +379,7 @@ async def test_an_owner_who_is_no_superuser_adds_up_proposes_and_learns(
     for number in range(5):
         said = human(f"user-{number}", 0.0, reason="being_lazy")
         await answered(owned_engine, tenant, said)
-    moved = await learn(owned_engine, LearningSettings(rules_trial_share=0.2))
+    moved = await learn(owned_engine, LearningSettings(rules_trial_share=0.2), DAY)
     assert [(each.name, each.state) for each in moved] == [
         ("brief", RuleState.SHADOW),
         ("learned-too-short-auto", RuleState.PROPOSED),

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db import rules
 from db.rules import NewRule, StoredRule
 from db.tenancy import as_tenant
-from master.learning.rounds import learn
+from master.learning.rounds import Rounds, learn
 from master.learning.rulings import decide
 from master.learning.settings import LearningSettings
 from master.learning.trials import BY, MOST_CANARIES, run_trials, standing
@@ -216,19 +216,19 @@ async def test_nothing_is_tried_that_nobody_asked_for(engine: AsyncEngine, tenan
     await put(engine, tenant)
     shadow = await put(engine, tenant, SHADOW, name="shadow")
     await voted(engine, tenant, used(shadow.id, Arm.SHADOW), good=9, raters=0)
-    assert await learn(engine, BY_HAND) == []
+    assert await learn(engine, BY_HAND, 60.0) == []
 
 
 async def test_a_share_lets_proposals_into_the_shadow_and_then_onto_questions(
     engine: AsyncEngine, tenant: UUID
 ) -> None:
     rule = await put(engine, tenant)
-    [moved] = await learn(engine, ALONE)
+    [moved] = await learn(engine, ALONE, 60.0)
     assert (moved.id, moved.state, moved.decided_by) == (rule.id, SHADOW, BY)
     await voted(engine, tenant, used(rule.id, Arm.SHADOW), good=4, raters=0)
-    assert await learn(engine, ALONE) == []
+    assert await learn(engine, ALONE, 60.0) == []
     await voted(engine, tenant, used(rule.id, Arm.SHADOW), good=1, raters=0)
-    [moved] = await learn(engine, ALONE)
+    [moved] = await learn(engine, ALONE, 60.0)
     assert (moved.id, moved.state, moved.share) == (rule.id, CANARY, 0.2)
     assert await look(engine, tenant, ALONE) == []
     [moved] = await look(engine, tenant, ALONE, later=timedelta(days=61))
@@ -258,14 +258,30 @@ async def test_no_more_than_a_few_are_tried_at_once(engine: AsyncEngine, tenant:
 async def test_complaints_become_a_proposal_once(engine: AsyncEngine, tenant: UUID) -> None:
     for person in ("ann", "bob", "eve", "joe", "kim"):
         await answered(engine, tenant, human(person, 0.0, reason="too_verbose"))
-    [made] = await learn(engine, BY_HAND)
+    [made] = await learn(engine, BY_HAND, 60.0)
     assert (made.name, made.state, made.version) == ("learned-too-long-auto", PROPOSED, 1)
     assert made.provenance["workflow"] == "learning"
     assert len(made.provenance["feedback"]) == 5
-    assert await learn(engine, BY_HAND) == []
+    assert await learn(engine, BY_HAND, 60.0) == []
     async with as_tenant(engine, tenant) as connection:
         await decide(connection, tenant, made.id, REJECTED, by="user:ann")
-    assert await learn(engine, BY_HAND) == []
+    assert await learn(engine, BY_HAND, 60.0) == []
+
+
+async def test_the_first_round_looks_at_what_was_said_before_it_and_later_ones_at_the_rest(
+    engine: AsyncEngine, tenant: UUID
+) -> None:
+    for person in ("ann", "bob", "eve", "joe", "kim"):
+        await answered(engine, tenant, human(person, 0.0, reason="too_verbose"))
+    async with engine.begin() as connection:
+        query = "UPDATE millrace.judgements SET updated_at = now() - interval '1 day'"
+        await connection.execute(text(query))
+    assert await learn(engine, BY_HAND, 60.0) == []
+    rounds = Rounds(BY_HAND)
+    assert [each.name for each in await rounds.next(engine)] == ["learned-too-long-auto"]
+    async with engine.begin() as connection:
+        await connection.execute(text("DELETE FROM millrace.rules"))
+    assert await rounds.next(engine) == []
 
 
 async def test_what_fails_for_one_tenant_is_done_for_the_others(
@@ -276,4 +292,4 @@ async def test_what_fails_for_one_tenant_is_done_for_the_others(
     await compared(engine, canary, Arm.CANARY, GOOD, BAD)
     fitted = used(broken.id, Arm.CANARY) | {"arm": "no such arm"}
     await voted(engine, tenant, fitted, good=1)
-    assert [each.id for each in await learn(engine, BY_HAND)] == [canary.id]
+    assert [each.id for each in await learn(engine, BY_HAND, 60.0)] == [canary.id]

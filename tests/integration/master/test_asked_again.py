@@ -167,3 +167,14 @@ async def test_who_is_given_a_remembered_answer_can_rate_it(make_mill: MakeMill)
          WHERE request_id::text = :request ORDER BY message_id
     """, request=first)  # fmt: skip
     assert [tuple(row) for row in rows] == [("m1", "ann"), ("m2", "bob")]
+
+
+async def test_who_has_an_answer_generated_again_is_not_given_the_same(
+    make_mill: MakeMill,
+) -> None:
+    mill = await make_mill(a_script())
+    first = await asked(mill, cache=60, headers=shown_as("m1"))
+    await later(mill, 5)
+    again = await asked(mill, cache=60, headers=shown_as("m2"))
+    assert again != first
+    assert await retries(mill, first) == RETRIED

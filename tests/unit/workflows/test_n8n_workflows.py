@@ -175,6 +175,8 @@ def test_what_runs_by_the_clock_can_be_run_by_hand(flow: dict[str, Any]) -> None
         if kind(node) in {"scheduleTrigger", "manualTrigger"}
     }
     assert begins["scheduleTrigger"] == begins["manualTrigger"]
+    # `n8n execute` begins at the first node that it can begin at, an error trigger among them.
+    assert kind(flow["nodes"][0]) == "manualTrigger"
 
 
 # --- secrets -------------------------------------------------------------------------------------
@@ -299,3 +301,16 @@ def test_n8n_proposes_what_millrace_itself_would_propose() -> None:
         for name, text in re.findall(r'^  (\w+): (".*"),$', code, re.MULTILINE)
     }
     assert told == REMEDIES
+
+
+# --- the n8n of `make test-n8n` ------------------------------------------------------------------
+
+
+def test_what_is_installed_is_locked_with_hashes_and_without_addresses() -> None:
+    runtime = WORKFLOWS / "runtime"
+    wanted = json.loads((runtime / "package.json").read_text("utf-8"))["dependencies"]
+    packages = json.loads((runtime / "package-lock.json").read_text("utf-8"))["packages"]
+    locked = {name: package for name, package in packages.items() if name}
+    assert locked["node_modules/n8n"]["version"] == wanted["n8n"]
+    assert not [name for name, package in locked.items() if "resolved" in package]
+    assert not [name for name, package in locked.items() if "integrity" not in package]
