@@ -1,15 +1,17 @@
-"""The tables of what is remembered: conversations, and vectors of their exchanges.
+"""The tables of what is remembered, conversations and vectors, and of what was forgotten.
 
 What was said is not here: an exchange is a request of the conversation and its answer.
 """
 
 from pgvector.sqlalchemy import VECTOR
 from sqlalchemy import (
+    ARRAY,
     CheckConstraint,
     Column,
     DateTime,
     ForeignKey,
     Index,
+    Integer,
     Table,
     Text,
     UniqueConstraint,
@@ -57,6 +59,13 @@ conversations = Table(
         comment="Since when a summary is due; null: none is.",
     ),
     Column(
+        "summary_failures",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="How often the next summary failed so far.",
+    ),
+    Column(
         "embed_at",
         DateTime(timezone=True),
         comment="From when its exchanges are to get vectors; null: all have theirs.",
@@ -98,4 +107,21 @@ exchange_vectors = Table(
     Column("embedding", VECTOR, nullable=False),
     _now("created_at"),
     Index("ix_exchange_vectors_conversation_id", "conversation_id"),
+)
+
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    _tenant(),
+    Column("end_user", Text, nullable=False),
+    Column("conversation_id", Uuid, nullable=False, comment="It may be deleted."),
+    Column(
+        "asked_at",
+        DateTime(timezone=True),
+        comment="Of one response that was deleted; null: the conversation was.",
+    ),
+    Column("requests", ARRAY(Uuid), nullable=False, comment="Whose words are to be nowhere."),
+    _now("forgotten_at"),
+    _now("look_at"),
 )

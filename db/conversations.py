@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import RowMapping, func, select, text, tuple_
+from sqlalchemy import RowMapping, TextualSelect, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -138,6 +138,12 @@ async def touch(
     await connection.execute(_TOUCH, {"tenant": tenant, "id": id_, "title": title, "due": due})
 
 
+async def untitle(connection: AsyncConnection, tenant: UUID, id_: UUID, title: str | None) -> None:
+    """Take this title away, if it has it: the next question gives it another one."""
+    key = {"tenant_id": tenant, "id": id_, "title": title}
+    await connection.execute(conversations.update().filter_by(**key).values(title=None))
+
+
 async def hold(connection: AsyncConnection, tenant: UUID, id_: UUID) -> bool:
     """Let no request join it until the transaction ends; False if it does not exist."""
     query = select(conversations.c.id).filter_by(tenant_id=tenant, id=id_).with_for_update()
@@ -168,31 +174,74 @@ class StoredExchange:
     request: UUID
     at: datetime
     question: Mapping[str, Any]
+    """`messages`, what a `response` needs, and of what was `remembered` only `system`, `turns`."""
     answer: str
     tool_calls: Sequence[Mapping[str, Any]]
 
 
-_EXCHANGE = """
-    SELECT q.id AS request, q.created_at AS at, q.question, q.answer,
+_IN_WORDS = """(
+    SELECT jsonb_agg(CASE WHEN jsonb_typeof(m.message -> 'content') = 'array'
+                          THEN jsonb_set(m.message, '{content}', jsonb_path_query_array(
+                                   m.message, '$.content[*] ? (@.type == "text")'))
+                          ELSE m.message END ORDER BY m.place)
+      FROM jsonb_array_elements(q.question -> 'messages') WITH ORDINALITY AS m(message, place))
+"""
+_IS_EXCHANGE = """
+    q.tenant_id = :tenant AND q.conversation_id = :conversation
+       AND q.state = 'completed' AND q.question -> 'hidden' IS NULL
+       AND q.question ->> 'task' IS NULL
+"""
+# Not the whole question: what it was given before is not needed again, and may be long.
+_EXCHANGE = f"""
+    SELECT q.id AS request, q.created_at AS at, q.answer,
+           jsonb_build_object(
+               'messages', q.question -> 'messages',
+               'response', jsonb_build_object(
+                   'instructions', q.question #> '{{response,instructions}}'),
+               'remembered', jsonb_build_object(
+                   'system', q.question #> '{{remembered,system}}',
+                   'turns', q.question #> '{{remembered,turns}}')) AS question,
            CASE WHEN q.finish_reason = 'tool_calls' THEN (
                SELECT s.tool_calls FROM millrace.subtasks s
                 WHERE s.request_id = q.id AND jsonb_typeof(s.tool_calls) = 'array'
                 ORDER BY s.position DESC LIMIT 1) END AS tool_calls
       FROM millrace.requests q
-     WHERE q.tenant_id = :tenant AND q.conversation_id = :conversation
-       AND q.state = 'completed' AND q.question -> 'hidden' IS NULL
-       AND q.question ->> 'task' IS NULL
+     WHERE {_IS_EXCHANGE}
 """
 _TYPES = {"question": conversations.c.metadata.type, "tool_calls": conversations.c.metadata.type}
 _NEWEST = text(f"{_EXCHANGE} ORDER BY q.created_at DESC, q.id DESC LIMIT :limit").columns(**_TYPES)
+# What comes first after the instructions says whether it belongs to the one before: a tool's word.
+_LAST_TURNS = text(f"""
+    WITH recent AS (
+        SELECT q.id, q.created_at, jsonb_path_query_first(q.question,
+                   '$.messages[*] ? (@.role != "system" && @.role != "developer").role')
+                   IS DISTINCT FROM '"tool"' AS begins
+          FROM millrace.requests q WHERE {_IS_EXCHANGE}
+         ORDER BY q.created_at DESC, q.id DESC LIMIT :limit),
+    placed AS (
+        SELECT id, count(*) FILTER (WHERE begins) OVER (
+                   ORDER BY created_at DESC, id DESC
+                   ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS later
+          FROM recent)
+    {_EXCHANGE} AND q.id IN (SELECT id FROM placed WHERE later < :turns)
+     ORDER BY q.created_at, q.id
+""").columns(**_TYPES)
 _UNTIL = text(f"""
     {_EXCHANGE} AND (q.created_at, q.id) <= (:at, :request)
      ORDER BY q.created_at DESC, q.id DESC LIMIT :limit
 """).columns(**_TYPES)
-_SINCE = text(f"""
+_SINCE = f"""
     {_EXCHANGE} AND (CAST(:after AS timestamptz) IS NULL OR q.created_at > :after)
      ORDER BY q.created_at, q.id LIMIT :limit
-""").columns(**_TYPES)
+"""
+
+
+def _reading(query: str, *, in_words: bool) -> TextualSelect:
+    query = query.replace("q.question -> 'messages',", f"{_IN_WORDS},") if in_words else query
+    return text(query).columns(**_TYPES)
+
+
+_SINCE_BY_IN_WORDS = {each: _reading(_SINCE, in_words=each) for each in (True, False)}
 
 
 def _exchange(row: RowMapping) -> StoredExchange:
@@ -206,6 +255,14 @@ async def newest(
     values = {"tenant": tenant, "conversation": conversation, "limit": limit}
     rows = (await connection.execute(_NEWEST, values)).mappings().all()
     return [_exchange(row) for row in reversed(rows)]
+
+
+async def last_turns(
+    connection: AsyncConnection, tenant: UUID, conversation: UUID, turns: int, limit: int
+) -> list[StoredExchange]:
+    """Its last questions, with the rounds of their tools; at most `limit`, oldest first."""
+    values = {"tenant": tenant, "conversation": conversation, "turns": turns, "limit": limit}
+    return [_exchange(row) for row in (await connection.execute(_LAST_TURNS, values)).mappings()]
 
 
 async def until(
@@ -229,15 +286,19 @@ async def since(
     conversation: UUID,
     after: datetime | None,
     limit: int,
+    *,
+    in_words: bool = False,
 ) -> list[StoredExchange]:
-    """Its exchanges after that time, oldest first."""
+    """Its exchanges after that time, oldest first; `in_words`: without images."""
     values = {"tenant": tenant, "conversation": conversation, "after": after, "limit": limit}
-    return [_exchange(row) for row in (await connection.execute(_SINCE, values)).mappings()]
+    query = _SINCE_BY_IN_WORDS[in_words]
+    return [_exchange(row) for row in (await connection.execute(query, values)).mappings()]
 
 
-_BY_REQUEST = text(
-    f"{_EXCHANGE.replace('= :conversation', '= ANY(:conversations)')} AND q.id = ANY(:requests)"
-).columns(**_TYPES)
+_BY_REQUEST = _reading(
+    f"{_EXCHANGE.replace('= :conversation', '= ANY(:conversations)')} AND q.id = ANY(:requests)",
+    in_words=True,
+)
 
 
 async def by_request(
@@ -246,7 +307,7 @@ async def by_request(
     conversations_: Sequence[UUID],
     requests: Sequence[UUID],
 ) -> dict[UUID, StoredExchange]:
-    """The exchanges of these requests, as far as they are there."""
+    """The exchanges of these requests without images, as far as they are there."""
     values = {
         "tenant": tenant,
         "conversations": list(conversations_),

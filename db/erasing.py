@@ -26,16 +26,6 @@ _OPEN = text(f"""
 _PLANS = text(f"""
     {_OWN} SELECT q.id, q.plan FROM millrace.requests q JOIN own USING (id)
 """).columns(plan=_JSON)
-_QUOTING = text("""
-    SELECT q.id, q.plan, q.question -> 'remembered' AS remembered
-      FROM millrace.requests q
-      JOIN millrace.conversations c ON c.id = q.conversation_id
-      JOIN millrace.conversations gone ON gone.id = :conversation
-     WHERE q.tenant_id = :tenant AND c.tenant_id = :tenant AND gone.tenant_id = :tenant
-       AND c.end_user = gone.end_user AND c.id <> gone.id AND q.finished_at IS NOT NULL
-       AND q.question -> 'remembered' -> 'recalled'
-           @> jsonb_build_array(jsonb_build_object('conversation', CAST(:conversation AS text)))
-""").columns(plan=_JSON, remembered=_JSON)
 
 
 async def open_requests(
@@ -52,18 +42,6 @@ async def plans(
     """The plans of a conversation's requests, and of those that go on from them."""
     values = {"tenant": tenant, "conversation": conversation}
     return {row[0]: row[1] for row in await connection.execute(_PLANS, values)}
-
-
-async def quoting(
-    connection: AsyncConnection, tenant: UUID, conversation: UUID
-) -> dict[UUID, tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """Requests elsewhere that were given words of this conversation: (plan, what they were given).
-
-    Those that have ended; the others need what they were given.
-    """
-    values = {"tenant": tenant, "conversation": conversation}
-    rows = await connection.execute(_QUOTING, values)
-    return {row[0]: (row[1], row[2]) for row in rows}
 
 
 _ERASE = text("""
@@ -102,13 +80,28 @@ _ERASE_JUDGEMENTS = text("""
      WHERE request_id = ANY(:ids)
 """)
 
+# What is said of it there later finds no request, and whoever stores a rating now is waited for.
+_ERASE_MESSAGES = text("DELETE FROM millrace.openwebui_messages WHERE request_id = ANY(:ids)")
+_ERASE_NOTES = text("""
+    UPDATE millrace.feedback_inbox
+       SET note = '{}', state = 'refused', problem = 'erased', handled_at = now()
+     WHERE state = 'waiting' AND request_id = ANY(:ids)
+""")
+_ERASE_MORE = (
+    _ERASE_SUBTASKS,
+    _ERASE_ATTEMPTS,
+    _ERASE_MESSAGES,
+    _ERASE_NOTES,
+    _ERASE_JUDGEMENTS,
+)
+
 
 async def erase(connection: AsyncConnection, plans_: Mapping[UUID, Mapping[str, Any]]) -> None:
     """Leave no word of these requests. They have ended; their plans are given without words."""
     ids = list(plans_)
     texts = [to_json(plan).decode() for plan in plans_.values()]
     await connection.execute(_ERASE, {"ids": ids, "plans": texts})
-    for statement in (_ERASE_SUBTASKS, _ERASE_ATTEMPTS, _ERASE_JUDGEMENTS):
+    for statement in _ERASE_MORE:
         await connection.execute(statement, {"ids": ids})
 
 
@@ -116,6 +109,7 @@ _REPLACE = text("""
     UPDATE millrace.requests q
        SET plan = CAST(r.plan AS jsonb),
            question = jsonb_set(q.question, '{remembered}', CAST(r.remembered AS jsonb))
+                      || '{"emptied": true}'
       FROM unnest(CAST(:ids AS uuid[]), CAST(:plans AS text[]), CAST(:given AS text[]))
            AS r(id, plan, remembered)
      WHERE q.id = r.id
@@ -126,7 +120,10 @@ async def replace(
     connection: AsyncConnection,
     changed: Sequence[tuple[UUID, Mapping[str, Any], Mapping[str, Any]]],
 ) -> None:
-    """Store (request, plan, what it was given) in the place of what was there."""
+    """Store (request, plan, what it was given) in the place of what was there.
+
+    Marked as `emptied`: such a request has no prompts any more.
+    """
     values = {
         "ids": [one[0] for one in changed],
         "plans": [to_json(one[1]).decode() for one in changed],

@@ -46,13 +46,18 @@ class Evidence:
 
 
 # Judgements of the whole answer are shared out among the steps whose texts it was made of. A
-# person who rated an answer and had it made again has said what they think of it.
+# person who rated an answer and had it made again has said what they think of it. Who asked has the
+# one vote on an answer; where nobody is known to have asked, all who say something share one vote,
+# and are one rater.
 _VOTES = Statement(f"""
     WITH newest AS (
-        SELECT j.request_id, j.rater, j.subject, j.kind, j.score, j.updated_at,
-               row_number() OVER (PARTITION BY j.rater ORDER BY j.updated_at DESC) AS place
+        SELECT j.request_id, 'user:' || coalesce(q.end_user, '') AS rater, j.subject, j.kind,
+               j.score, j.updated_at, row_number() OVER (
+                   PARTITION BY coalesce(q.end_user, '') ORDER BY j.updated_at DESC) AS place
           FROM millrace.judgements j
+          JOIN millrace.requests q ON q.id = j.request_id AND q.tenant_id = j.tenant_id
          WHERE j.tenant_id = :tenant AND j.kind IN ('human', 'retry')
+           AND (coalesce(q.end_user, '') = '' OR j.rater = 'user:' || q.end_user)
            AND (j.kind = 'retry' OR j.score IS NOT NULL)
            AND j.updated_at > now() - make_interval(secs => :since)
            AND NOT (j.kind = 'retry' AND EXISTS (

@@ -91,6 +91,14 @@ async def put(
         await connection.execute(_PUT, values | {"vector": as_text(vector)})
 
 
+_DROP = text("DELETE FROM millrace.exchange_vectors WHERE request_id = ANY(:requests)")
+
+
+async def drop(connection: AsyncConnection, requests: Sequence[UUID]) -> None:
+    """Delete the vectors of these requests."""
+    await connection.execute(_DROP, {"requests": list(requests)})
+
+
 _DONE = text("""
     UPDATE millrace.conversations
        SET embed_at = CASE WHEN CAST(:seconds AS double precision) IS NOT NULL

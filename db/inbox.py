@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import Text, cast, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.n8n_tables import NoteSource, NoteState, feedback_inbox
@@ -17,14 +16,15 @@ class Note:
 
     id: UUID
     source: NoteSource
-    note: dict[str, Any]
+    note: str
+    """JSON of an object, which Postgres could read."""
     received_at: datetime
 
 
 _COLUMNS = (
     feedback_inbox.c.id,
     feedback_inbox.c.source,
-    feedback_inbox.c.note,
+    cast(feedback_inbox.c.note, Text),
     feedback_inbox.c.received_at,
 )
 
@@ -62,9 +62,12 @@ async def waiting(
     return list((await connection.execute(_WAITING, values)).scalars())
 
 
+# The words are needed only as long as it waits; later the digest tells whether it says the same.
 _SETTLE = text("""
     UPDATE millrace.feedback_inbox
        SET state = :state, tenant_id = :tenant, problem = CAST(:problem AS text),
+           request_id = coalesce(:request, request_id),
+           note = CASE WHEN :state = 'waiting' THEN note ELSE '{}' END,
            handled_at = CASE WHEN :state = 'waiting' THEN NULL ELSE now() END
      WHERE id = :note
 """)
@@ -76,10 +79,17 @@ async def settle(
     state: NoteState,
     *,
     tenant: UUID | None = None,
+    request: UUID | None = None,
     problem: str | None = None,
 ) -> None:
-    """Say what became of a note; `waiting` with a problem says why it still waits."""
-    values = {"note": note, "state": state, "tenant": tenant, "problem": problem}
+    """Say what became of a note, and drop its words; `waiting` with a problem keeps them."""
+    values = {
+        "note": note,
+        "state": state,
+        "tenant": tenant,
+        "request": request,
+        "problem": problem,
+    }
     await connection.execute(_SETTLE, values)
 
 

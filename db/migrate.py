@@ -1,5 +1,7 @@
 """Bringing a database to the newest schema, from the installed wheel or from a checkout."""
 
+import asyncio
+
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -15,6 +17,11 @@ _RECENT = """
       FROM pg_extension WHERE extname = 'vector'
 """
 _RAISED = "P0001"  # what a migration itself refuses, with the remedy in its message
+_HELD = "55P03"
+_PATIENCE = "5s"
+"""For a table. Whoever wants it meanwhile waits behind the migration, and may be a chat."""
+_PAUSES = (1.0, 2.0, 4.0, 8.0)
+"""Seconds between the tries."""
 _LOCK = 7_421_001  # any number, the same in every replica: only one migrates at a time
 
 
@@ -44,6 +51,7 @@ def _current(connection: Connection) -> str | None:
 
 def _upgrade(connection: Connection) -> None:
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    connection.execute(text("SELECT set_config('lock_timeout', :wait, true)"), {"wait": _PATIENCE})
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     current = _current(connection)
     if current is not None and current not in known:
@@ -113,10 +121,26 @@ async def check_user(engine: AsyncEngine) -> None:
 
 
 async def upgrade(engine: AsyncEngine) -> str:
-    """Migrate to head in one transaction; returns the revision. Safe to call from every replica."""
+    """Migrate to head in one transaction; returns the revision. Safe to call from every replica.
+
+    Raises MigrationError, also where others go on holding the tables.
+    """
     await check_user(engine)
-    async with engine.begin() as connection:
-        await connection.run_sync(_upgrade)
+    for pause in (*_PAUSES, None):
+        try:
+            async with engine.begin() as connection:
+                await connection.run_sync(_upgrade)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != _HELD:
+                raise
+            if pause is None:
+                raise MigrationError(
+                    "another transaction holds a table that is to be changed; wait for it or end "
+                    "it (pg_stat_activity shows it), then migrate again"
+                ) from error
+            await asyncio.sleep(pause)
+        else:
+            break
     return head()
 
 

@@ -168,6 +168,16 @@ requests = Table(
         postgresql_where=text("conversation_id IS NOT NULL"),
     ),
     Index(
+        "ix_requests_exchanges",
+        "conversation_id",
+        "created_at",
+        "id",
+        postgresql_where=text(
+            "conversation_id IS NOT NULL AND question -> 'hidden' IS NULL"
+            " AND question ->> 'task' IS NULL"
+        ),
+    ),
+    Index(
         "ix_requests_previous_id",
         "previous_id",
         postgresql_where=text("previous_id IS NOT NULL"),

@@ -72,8 +72,10 @@ feedback_inbox = Table(
         "note",
         JSONB,
         nullable=False,
-        comment="As it came: the body of /v1/feedback, or a rating of Open WebUI.",
+        comment="The body of /v1/feedback, or a rating of Open WebUI; empty once it was handled.",
     ),
+    Column("digest", LargeBinary, nullable=False, comment="SHA-256 of the note as it came."),
+    Column("request_id", Uuid, comment="The request that it is about, as far as that is known."),
     Column("state", Text, nullable=False, server_default=NoteState.WAITING),
     Column("problem", Text, comment="Why it was refused, or why it still waits."),
     _time("received_at", now=True),
@@ -93,6 +95,11 @@ feedback_inbox = Table(
     Index(
         "ix_feedback_inbox_waiting",
         "received_at",
+        postgresql_where=text("state = 'waiting'"),
+    ),
+    Index(
+        "ix_feedback_inbox_request_id",
+        "request_id",
         postgresql_where=text("state = 'waiting'"),
     ),
     comment="What was said somewhere else, until a master has verified it.",

@@ -21,6 +21,10 @@ class Source:
     url: str
     watermark: int
     """Seconds of its clock: everything that changed before was seen."""
+    page: int | None
+    """Where the next round goes on in the list; None: at its beginning."""
+    reached: int | None
+    """The latest change when that began: the watermark to come."""
     pulled_at: datetime | None
     error: str | None
 
@@ -36,31 +40,64 @@ class Known:
     judgement: UUID | None = None
 
 
-_TRY = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))")
-_WAIT = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+# A row and not an advisory lock: a round is many transactions, and behind a pooler of transactions
+# each may be in another session.
+_HOLD = text("""
+    UPDATE millrace.openwebui_sources
+       SET held_by = :round, held_until = now() + make_interval(secs => :seconds)
+     WHERE tenant_id = :tenant AND url = :url
+       AND (held_by = :round OR held_until IS NULL OR held_until < now())
+""")
+_LET_GO = text("""
+    UPDATE millrace.openwebui_sources SET held_by = NULL, held_until = NULL
+     WHERE tenant_id = :tenant AND url = :url AND held_by = :round
+""")
 
 
-async def hold(connection: AsyncConnection, tenant: UUID, url: str, *, wait: bool) -> bool:
-    """Be the only one who reads this Open WebUI until the transaction ends; False: another is."""
-    name = {"name": f"millrace.openwebui {tenant} {url}"}
-    if wait:
-        await connection.execute(_WAIT, name)
-        return True
-    return bool(await connection.scalar(_TRY, name))
+async def hold(
+    connection: AsyncConnection, tenant: UUID, url: str, round_: UUID, seconds: float
+) -> bool:
+    """Be the only round that reads this Open WebUI for so long, or longer; False: another is."""
+    added = insert(sources).values(tenant_id=tenant, url=url).on_conflict_do_nothing()
+    await connection.execute(added)
+    values = {"tenant": tenant, "url": url, "round": round_, "seconds": seconds}
+    return (await connection.execute(_HOLD, values)).rowcount == 1
+
+
+async def let_go(connection: AsyncConnection, tenant: UUID, url: str, round_: UUID) -> None:
+    """A round is over."""
+    await connection.execute(_LET_GO, {"tenant": tenant, "url": url, "round": round_})
 
 
 async def source(connection: AsyncConnection, tenant: UUID, url: str) -> Source:
     """How far an Open WebUI was read; a new one is added."""
     added = insert(sources).values(tenant_id=tenant, url=url).on_conflict_do_nothing()
     await connection.execute(added)
-    query = select(sources.c.url, sources.c.watermark, sources.c.pulled_at, sources.c.error)
+    query = select(
+        sources.c.url,
+        sources.c.watermark,
+        sources.c.page,
+        sources.c.reached,
+        sources.c.pulled_at,
+        sources.c.error,
+    )
     row = (await connection.execute(query.filter_by(tenant_id=tenant, url=url))).one()
     return Source(*row)
 
 
 async def pulled(connection: AsyncConnection, tenant: UUID, url: str, watermark: int) -> None:
-    """A round was completed."""
-    values = {"watermark": watermark, "pulled_at": func.now(), "error": None}
+    """Everything up to there was seen."""
+    values = {"watermark": watermark, "page": None, "reached": None}
+    said = {"pulled_at": func.now(), "error": None}
+    query = update(sources).filter_by(tenant_id=tenant, url=url).values(values | said)
+    await connection.execute(query)
+
+
+async def paused(
+    connection: AsyncConnection, tenant: UUID, url: str, page: int, reached: int
+) -> None:
+    """The next round goes on at this page."""
+    values = {"page": page, "reached": reached}
     query = update(sources).filter_by(tenant_id=tenant, url=url).values(values)
     await connection.execute(query)
 
@@ -133,6 +170,31 @@ async def forget(connection: AsyncConnection, tenant: UUID, url: str, id_: str) 
     await connection.execute(query)
 
 
+_LATER = text("""
+    SELECT j.id FROM millrace.judgements j
+      JOIN millrace.openwebui_feedback f ON f.judgement_id = j.id
+     WHERE j.tenant_id = :tenant AND j.request_id = :request AND j.kind = 'human'
+       AND j.rater = :rater AND j.subject = '' AND f.tenant_id = :tenant
+       AND f.changed > :changed AND (f.url, f.feedback_id) <> (:url, :id)
+     LIMIT 1
+""")
+
+
+async def made_later(
+    connection: AsyncConnection,
+    tenant: UUID,
+    url: str,
+    id_: str,
+    request: UUID,
+    rater: str,
+    changed: int,
+) -> UUID | None:
+    """The judgement of a request that this person's other rating made, which changed later."""
+    values = {"tenant": tenant, "url": url, "id": id_, "request": request, "rater": rater}
+    found: UUID | None = await connection.scalar(_LATER, values | {"changed": changed})
+    return found
+
+
 # Only what a rating made: somebody may have said something else through our own API since. And two
 # ratings of one message by one user are one judgement, which stays with the other.
 _WITHDRAW = text("""
@@ -155,7 +217,7 @@ async def withdraw(
 async def requests_of(
     connection: AsyncConnection, tenant: UUID, message: str
 ) -> list[tuple[UUID, Message]]:
-    """The requests that answered a message, the last one first."""
+    """The requests that answered a message, the last one first; not erased while this goes on."""
     query = (
         select(
             messages.c.request_id,
@@ -165,6 +227,7 @@ async def requests_of(
         )
         .filter_by(tenant_id=tenant, message_id=message)
         .order_by(messages.c.created_at.desc(), messages.c.request_id)
+        .with_for_update(read=True)
     )
     return [
         (request, Message(message, user, chat, question))

@@ -10,6 +10,7 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
+    Integer,
     LargeBinary,
     Table,
     Text,
@@ -74,6 +75,14 @@ sources = Table(
         server_default="0",
         comment="Seconds of its clock: everything that changed before was seen.",
     ),
+    Column(
+        "page", Integer, comment="Where the next round goes on in the list; null: at its beginning."
+    ),
+    Column(
+        "reached", BigInteger, comment="The latest change when that began: the watermark to come."
+    ),
+    Column("held_by", Uuid, comment="The round that goes on."),
+    Column("held_until", DateTime(timezone=True), comment="From then on it is taken for dead."),
     Column("pulled_at", DateTime(timezone=True), comment="When a round was completed."),
     Column("error", Text, comment="Why the last round was not completed."),
 )

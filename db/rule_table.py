@@ -54,6 +54,12 @@ rules = Table(
         ForeignKey(f"{SCHEMA}.rules.id"),
         comment="The version of the name that held, or else the newest, when it was proposed.",
     ),
+    Column(
+        "replaced",
+        Uuid,
+        ForeignKey(f"{SCHEMA}.rules.id"),
+        comment="The version in whose place it became active, until that was taken back.",
+    ),
     _object("provenance", "Where it comes from: by whom, which feedback, which workflow."),
     Column("note", Text, comment="Why, as whoever proposed it or decided last said it."),
     Column("decided_by", Text, comment="Who put it into its state."),

@@ -56,6 +56,8 @@ class StoredRule:
     decided_at: datetime | None
     created_at: datetime
     changed_at: datetime
+    replaced: UUID | None = None
+    """The version in whose place it became active, until that was taken back."""
 
 
 _COLUMNS = (
@@ -76,6 +78,7 @@ _COLUMNS = (
     rules.c.decided_at,
     rules.c.created_at,
     rules.c.changed_at,
+    rules.c.replaced,
 )
 
 
@@ -203,11 +206,14 @@ async def move(
     there = await _in_state(connection, tenant, version.name, target)
     if there is not None and target is RuleState.CANARY:
         return False
-    if there is not None and target is RuleState.ACTIVE:
-        await _put(connection, tenant, there.id, RuleState.RETIRED, by=by)
-    return await _put(
-        connection, tenant, id_, target, by=by, share=share, measured=measured, note=note
-    )
+    values: dict[str, Any] = {"share": share}
+    if target is not RuleState.RETIRED:  # which keeps what it was
+        values["measured"] = measured
+    if target is RuleState.ACTIVE:
+        values["replaced"] = there.id if there else None
+        if there is not None:
+            await _put(connection, tenant, there.id, RuleState.RETIRED, by=by)
+    return await _put(connection, tenant, id_, target, by=by, note=note, **values)
 
 
 async def _in_state(
@@ -223,19 +229,18 @@ async def _put(
     target: RuleState,
     *,
     by: str,
-    share: float | None = None,
-    measured: bool = False,
     note: str | None = None,
+    **values: Any,
 ) -> bool:
-    values: dict[str, Any] = {
+    """`values`: of other columns; those that are not named keep theirs, a share does not."""
+    values = {
         "state": target,
-        "share": share,
+        "share": None,
         "decided_by": by,
         "decided_at": func.now(),
         "changed_at": func.now(),
+        **values,
     }
-    if target is not RuleState.RETIRED:  # which keeps what it was
-        values["measured"] = measured
     if note is not None:
         values["note"] = note
     query = (
@@ -252,16 +257,17 @@ async def before(
 ) -> tuple[StoredRule | None, StoredRule | None]:
     """The active version of a name, and the one that a rollback makes active in its place.
 
-    Without `to_version`: of the older ones that were active, the one that was so last; None: none
-    ever was, and the rollback only takes the active one back. `to_version` 0 asks for just that.
+    Without `to_version`: the one in whose place the active one came; None: there was none, or it
+    was taken back itself, and the rollback only takes the active one back. `to_version` 0 asks for
+    just that.
     """
     versions = await history(connection, tenant, name)
     active = next((each for each in versions if each.state is RuleState.ACTIVE), None)
     retired = [each for each in versions if each.state is RuleState.RETIRED]
     if to_version is not None:
         return active, next((each for each in retired if each.version == to_version), None)
-    older = [each for each in retired if active is not None and each.version < active.version]
-    return active, max(older, key=lambda each: (each.changed_at, each.version), default=None)
+    replaced = active.replaced if active else None
+    return active, next((each for each in retired if each.id == replaced), None)
 
 
 async def rollback(
@@ -275,12 +281,23 @@ async def rollback(
 ) -> bool:
     """Make an older version active again, as `before` says which; the active one retires.
 
-    False: there is nothing to take back, or the version that was named is not a retired one.
+    It is again what it was: a measured one keeps a control group. False: there is nothing to take
+    back, or the version that was named is not a retired one.
     """
     await hold(connection, tenant)
     active, target = await before(connection, tenant, name, to_version)
-    if target is not None:
-        return await move(connection, tenant, target.id, RuleState.ACTIVE, by=by, note=note)
-    if active is None or to_version:
+    if target is None and (active is None or to_version):
         return False
-    return await _put(connection, tenant, active.id, RuleState.RETIRED, by=by, note=note)
+    if active is not None:
+        said = None if target else note
+        await _put(connection, tenant, active.id, RuleState.RETIRED, by=by, note=said)
+        await _never_back_to(connection, tenant, active.id)
+    if target is None:
+        return True
+    return await _put(connection, tenant, target.id, RuleState.ACTIVE, by=by, note=note)
+
+
+async def _never_back_to(connection: AsyncConnection, tenant: UUID, taken_back: UUID) -> None:
+    """Who came in the place of a version that was taken back has none to go back to."""
+    query = update(rules).filter_by(tenant_id=tenant, replaced=taken_back).values(replaced=None)
+    await connection.execute(query)

@@ -5,6 +5,7 @@ import contextlib
 import socket
 import time
 from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from importlib.metadata import version
 
 import structlog
@@ -45,6 +46,7 @@ from master.dispatch import Dispatcher
 from master.facts import Fact, is_urgent
 from master.feedback_intake import Intake
 from master.fleet import FleetView, queues
+from master.forgetting import forget_late
 from master.learning import pull, rounds
 from master.learning.routing import Routing
 from master.memories import Memories
@@ -155,7 +157,8 @@ async def _loops(
                 learning,
                 ingest.announce,
             )
-            memories = Memories(running.submission, running.recall, settings.memory_window)
+            late = partial(forget_late, engine, running.cancel)
+            memories = Memories(running.submission, running.recall, settings.memory_window, late)
             remember = memories.run(settings.memory_seconds)
             tasks.append(group.create_task(remember, name="memories"))
             yield running

@@ -7,9 +7,11 @@ had come to `/v1/feedback`.
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import structlog
+from pydantic_core import from_json
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -105,11 +107,20 @@ class Intake:
                     connection, older_seconds=_OLDER_SECONDS, after=after, limit=_AT_ONCE
                 )
             for note in waiting:
-                await self.take(note)
+                await self._take_alone(note)
             seen += len(waiting)
             if len(waiting) < _AT_ONCE:
                 return seen
             after = waiting[-1]
+
+    async def _take_alone(self, note: UUID) -> None:
+        """One that nobody can take in waits on, and keeps no other waiting."""
+        try:
+            await self.take(note)
+        except Exception as error:
+            if is_outage(error):
+                raise
+            log.error("intake.failed", note=str(note), exc_info=error)
 
     async def take(self, note: UUID) -> bool:
         """Verify and store one note; False if there is none of this id."""
@@ -134,11 +145,21 @@ class Intake:
         return True
 
 
+def _opened(held: Note) -> dict[str, Any]:
+    """What a note says. Raises Refused."""
+    try:
+        note: dict[str, Any] = from_json(held.note)
+    except ValueError as error:  # a number of some thousand digits, or too much in each other
+        raise Refused("unreadable") from error
+    return note
+
+
 async def _store_feedback(connection: AsyncConnection, held: Note) -> None:
     """A body of `/v1/feedback`, whose tenant is the one that asked. Raises Refused."""
+    note = _opened(held)
     try:
-        warn_of(unknown_fields(held.note, FeedbackRequest), strict=True)
-        body = parsed(FeedbackRequest, held.note)
+        warn_of(unknown_fields(note, FeedbackRequest), strict=True)
+        body = parsed(FeedbackRequest, note)
         end_user = body.user[:256] if body.user else None
         tenant = await inbox.tenant_of(connection, body.request)
         stored = await requests.find(connection, body.request, tenant) if tenant else None
@@ -149,14 +170,15 @@ async def _store_feedback(connection: AsyncConnection, held: Note) -> None:
     if tenant is None:
         raise Refused("not_found")
     said = human_judgement(body, person(end_user), subject, JudgementSource.API)
-    await inbox.settle(connection, held.id, NoteState.STORED, tenant=tenant)
+    stored_as = NoteState.STORED
+    await inbox.settle(connection, held.id, stored_as, tenant=tenant, request=body.request)
     await enter(connection, tenant)
     await judgements.put(connection, tenant, body.request, [said])
 
 
 async def _store_rating(connection: AsyncConnection, held: Note) -> None:
     """A rating as Open WebUI has it, of a message of ours to the same user. Raises Refused."""
-    rating = rating_of(held.note)
+    rating = rating_of(_opened(held))
     if rating is None or rating.kind != "rating" or rating.message is None:
         raise Refused("no_rating")
     said = judged(rating)
@@ -166,7 +188,8 @@ async def _store_rating(connection: AsyncConnection, held: Note) -> None:
     for tenant in (await tenants.by_name(connection)).values():
         answers = await openwebui.requests_of(connection, tenant, rating.message)
         if mine := own(rating, answers):
-            await inbox.settle(connection, held.id, NoteState.STORED, tenant=tenant)
+            stored_as = NoteState.STORED
+            await inbox.settle(connection, held.id, stored_as, tenant=tenant, request=mine[0])
             await enter(connection, tenant)
             await judgements.put(connection, tenant, mine[0], [said])
             return

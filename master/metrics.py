@@ -69,7 +69,7 @@ def count_accepted(strategy: str, rules: Iterable[UsedRule]) -> None:
     """Count a request that was accepted, and the rules that fitted it."""
     requests_total.labels(strategy).inc()
     for rule in rules:
-        rules_used_total.labels(rule.change.kind, rule.arm).inc()
+        rules_used_total.labels(rule.kind, rule.arm).inc()
 
 
 def count_result(model: str, result: Completed | Failed, counted: bool) -> None:

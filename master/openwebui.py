@@ -1,7 +1,7 @@
 """Open WebUI's ratings, over its API: read as they are, and parsed into what we know of them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from types import TracebackType
@@ -12,7 +12,6 @@ import httpx2
 from pydantic_core import from_json, to_json
 
 _SECONDS: Final = httpx2.Timeout(30.0, connect=5.0)
-_MOST_PAGES: Final = 10_000
 _MOST_CHARACTERS: Final = {"id": 256, "reason": 200, "comment": 4000, "tag": 100}
 _MOST_TAGS: Final = 20
 _BUSY: Final = frozenset({408, 425, 429, 502, 503, 504})
@@ -144,16 +143,6 @@ class OpenWebui:
         trace: TracebackType | None,
     ) -> None:
         await self._http.aclose()
-
-    async def since(self, changed: int) -> AsyncIterator[Page]:
-        """Pages until one ends before this second of Open WebUI's clock."""
-        seen = 0
-        for number in range(1, _MOST_PAGES + 1):
-            page = await self.page(number)
-            yield page
-            seen += page.count
-            if not page.ratings or seen >= page.total or page.ratings[-1].changed < changed:
-                return
 
     async def page(self, number: int) -> Page:
         """One page; the first is number 1."""

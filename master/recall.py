@@ -16,6 +16,7 @@ from db import conversations, exchange_vectors
 from db.conversations import StoredExchange
 from db.exchange_vectors import Near, Unembedded
 from db.tenancy import as_tenant
+from master.batches import is_outage
 from master.exchanges import exchange_of
 from master.planning.remembered import Recalled
 from master.planning.summary import transcript
@@ -109,7 +110,16 @@ class Recall:
             return 0
         async with self._engine.begin() as connection:
             taken = await exchange_vectors.take(connection, _AT_ONCE, _HOLD_SECONDS)
-        return sum([await self._embed(one, model.name) for one in taken])
+        done = 0
+        for one in taken:
+            try:
+                done += await self._embed(one, model.name)
+            except Exception as error:
+                if is_outage(error):
+                    raise
+                # It is looked at again when it is not held any more; the others go on.
+                log.error("recall.failed", conversation=str(one.id), exc_info=error)
+        return done
 
     async def _embed(self, taken: Unembedded, model: str) -> int:
         again: float | None = None

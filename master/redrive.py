@@ -1,25 +1,28 @@
 """Doing a failed request again.
 
 Terminal states never change, so this makes a new request out of the old one: same owner, question
-and plan. It remembers where it came from, and of one request there is only one such.
+and plan, but without rules that hold no more. It remembers where it came from, and of one request
+there is only one such.
 """
 
 import secrets
+from collections.abc import Set
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import dead, requests
+from db import dead, requests, rules
 from db.dead import Original
 from master.planning.growth import beginning
 from master.planning.plan import Plan
 from master.submit import new_subtasks
-from queue_schemas.states import REQUEST_TERMINAL, RequestState
+from queue_schemas.states import REQUEST_TERMINAL, RequestState, RuleState
 
 BACKGROUND_PRIORITY = 1
 """Nobody waits at a stream for it."""
+_HOLDING = frozenset({RuleState.CANARY, RuleState.ACTIVE})
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,12 @@ async def redrive(
         raise NotRedrivable(f"request {request} was cancelled by its client")
     if original.question.get("erased"):
         raise NotRedrivable(f"request {request} was erased with its conversation")
+    if original.question.get("emptied"):
+        raise NotRedrivable(f"request {request} was given words that were deleted since")
     unanswered = await dead.unanswered(connection, request)
     plan = _plan(Plan.model_validate(original.plan), unanswered, model)
+    in_force = await rules.in_force(connection, original.tenant)
+    plan = _under_rules(plan, {rule.id for rule in in_force if rule.state in _HOLDING})
     again = uuid4()
     row = _row(original, again, plan, model)
     await requests.add(connection, row, new_subtasks({uuid4(): step for step in plan.steps}))
@@ -74,6 +81,12 @@ def _plan(plan: Plan, unanswered: set[str], model: str | None) -> Plan:
             for step in steps
         )
     return plan.model_copy(update={"steps": steps})
+
+
+def _under_rules(plan: Plan, holding: Set[UUID]) -> Plan:
+    """The plan under the rules that still hold; of a trial of then it is no part any more."""
+    kept = tuple(rule for rule in plan.rules if rule.applies and rule.id in holding)
+    return plan.model_copy(update={"rules": kept})
 
 
 def _row(original: Original, again: UUID, plan: Plan, model: str | None) -> requests.NewRequest:

@@ -1,7 +1,7 @@
 """Remembering: what a question of a conversation is given of what was said before it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -12,12 +12,14 @@ from db.conversations import StoredConversation
 from db.tenancy import as_tenant, enter
 from master.exchanges import exchanges_of, summary_of
 from master.planning.assign import default_model, generative, output_limit
-from master.planning.chat import estimate_chat_tokens, last_user, text_of
+from master.planning.chat import ChatMessage, estimate_chat_tokens, last_user, text_of
 from master.planning.front_end import background_task
 from master.planning.memory import Past, remember, wants_summary
 from master.planning.question import Fleet, Question
 from master.planning.strategies import GROWING, named
+from master.planning.under_rules import most_told
 from master.recall import Found, Recall
+from master.rules.matching import RuleInForce
 from master.submit import Asker
 from queue_schemas.registry import RESERVED_PREFIX
 
@@ -54,6 +56,8 @@ class Memory:
 
     engine: AsyncEngine
     fleet: Callable[[], Fleet]
+    rules: Callable[[UUID], Awaitable[Sequence[RuleInForce]]]
+    """Of a tenant; what they say to a model needs room beside what is remembered."""
     recall: Recall
     window: int
     recalls: bool
@@ -69,15 +73,16 @@ async def remembering(to: Memory, question: Question, who: Asker, wish: Wish) ->
         return question
     found = await _opened(to.engine, who, wish.name)
     wanted = to.recalls if wish.recall is None else wish.recall
-    asked = _asked(question)
+    asked = _asked(question.messages)
     of = (who.tenant, found.end_user, found.id)
     recalled = await to.recall.find(of, asked) if wanted else Found()
+    room = room_for_memory(question, to.fleet(), await to.rules(who.tenant))
     async with to.engine.begin() as connection:
         past = await _past(connection, found, recalled, to.window)
-        given = remember(past, question.messages, to.window, _room(question, to.fleet()))
+        given = remember(past, question.messages, to.window, room)
         due = wants_summary(past, given, to.window)
         await enter(connection, who.tenant)
-        title = " ".join(asked.split())[:_TITLE_CHARACTERS] or None
+        title = title_of(question.messages)
         await conversations.touch(connection, who.tenant, found.id, title, due=due)
     return replace(question, remembered=given)
 
@@ -90,6 +95,11 @@ async def find(connection: AsyncConnection, who: Asker, conversation: UUID) -> S
     if found.end_user and found.end_user != who.end_user:
         raise OtherUser
     return found
+
+
+def title_of(messages: Sequence[ChatMessage]) -> str | None:
+    """What a conversation is called that begins with this question."""
+    return " ".join(_asked(messages).split())[:_TITLE_CHARACTERS] or None
 
 
 def identity(text: str) -> UUID | None:
@@ -115,16 +125,18 @@ async def _past(
 ) -> Past:
     summary = summary_of(of.summary)
     # Rounds of tools count with their question, so there may be more of them than the window has.
-    stored = await conversations.newest(connection, of.tenant, of.id, 4 * window + 4)
+    most = 4 * window + 4
+    stored = await conversations.last_turns(connection, of.tenant, of.id, max(1, window), most)
     after = summary.until if summary else None
     uncovered = await conversations.count_after(connection, of.tenant, of.id, after)
     return Past(of.id, exchanges_of(stored), uncovered, summary, found.recalled, found.how)
 
 
-def _room(question: Question, fleet: Fleet) -> int:
+def room_for_memory(question: Question, fleet: Fleet, rules: Sequence[RuleInForce]) -> int:
     """Tokens that are left for memory in the context of whichever model may be asked.
 
-    Half of it where steps get the texts of other steps as well, a quarter less with documents.
+    Half of it where steps get the texts of other steps as well, a quarter less with documents, and
+    what rules may tell the model.
     """
     name = question.model.removeprefix(RESERVED_PREFIX).partition(":")[0]
     model = fleet.registry.get(question.model)
@@ -137,9 +149,10 @@ def _room(question: Question, fleet: Fleet) -> int:
     tokens = min(
         int(share * m.context_length) - output_limit(question.parameters, m) for m in models
     )
-    return tokens - estimate_chat_tokens(question.messages) - _SPARE_TOKENS
+    told = most_told(question, rules)
+    return tokens - estimate_chat_tokens(question.messages) - told - _SPARE_TOKENS
 
 
-def _asked(question: Question) -> str:
-    place = last_user(question.messages)
-    return text_of(question.messages[place]) if place is not None else ""
+def _asked(messages: Sequence[ChatMessage]) -> str:
+    place = last_user(messages)
+    return text_of(messages[place]) if place is not None else ""

@@ -82,6 +82,7 @@ class Running:
         return Memory(
             self.engine,
             self.view.fleet,
+            self.rulebook.in_force,
             self.recall,
             settings.memory_window,
             settings.memory_recall,

@@ -183,6 +183,8 @@ def _row(
     seed: int,
 ) -> requests.NewRequest:
     asked = vars(question) | ({"response": terms.note} if terms.note is not None else {})
+    if question.remembered is not None:
+        asked["remembered"] = question.remembered.in_words()
     is_task = plan.steps[0].kind is StepKind.TASK
     return requests.NewRequest(
         id=request,

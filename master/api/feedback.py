@@ -67,7 +67,7 @@ async def give_feedback(request: Request) -> Response:
 
 def check_may_judge(stored: StoredRequest | None, end_user: str | None) -> None:
     """Whether this person may judge this request now. Raises 403, 404 or 409."""
-    if stored is None:
+    if stored is None or stored.question.get("erased"):
         raise errors.not_found("this request", "request")
     if stored.end_user and stored.end_user != end_user and not stored.shared:
         raise _other_user("only the user who asked can judge this answer")

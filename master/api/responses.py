@@ -16,7 +16,6 @@ from pydantic import JsonValue
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from db import requests
 from master.api import errors, outages, response_shapes, sse
 from master.api.accepting import accept
 from master.api.answers import DeletedResponse, ModelResponse
@@ -42,6 +41,7 @@ from master.api.stored import conversation, find_response, join
 from master.api.streaming import Dialect, EventStream
 from master.api.strict_json import read_json
 from master.ending import Ending
+from master.forgetting import forget_response
 from master.live import Idle, Interrupted, Item, Live, Reasoning, Text
 from master.planning.question import Question
 from master.planning.remembered import shown_id
@@ -170,8 +170,7 @@ async def delete_response(response_id: str, request: Request) -> dict[str, Any]:
     stored, _ = await find_response(master, response_id, key.tenant)
     with outages.answered():
         await master.cancel(stored.id, key.tenant)
-        async with master.engine.begin() as connection:
-            await requests.hide(connection, stored.id)
+        await forget_response(master, stored)
     return {"id": response_id, "object": "response", "deleted": True}
 
 

@@ -30,7 +30,7 @@ MOST_AT_ONCE: Final = 2
 MOST_OPEN: Final = 5
 """Of these rules that nobody has decided on, until there are no more."""
 MOST_PROPOSED: Final = 50
-"""Of a tenant, by whomever; the database takes no more."""
+"""Of a tenant, by whomever, those in the shadow among them; the database takes no more."""
 AGAIN_AFTER: Final = timedelta(days=30)
 """A rule was rejected or retired."""
 
@@ -117,7 +117,7 @@ def proposals(
 ) -> list[Proposal]:
     """A few rules of one tenant that are worth a look; `known` are all that it has or had."""
     open_now = sum(_is_open(rule) and _is_ours(rule) for rule in known)
-    proposed = sum(rule.state is RuleState.PROPOSED for rule in known)
+    proposed = sum(rule.state in {RuleState.PROPOSED, RuleState.SHADOW} for rule in known)
     room = min(MOST_AT_ONCE, MOST_OPEN - open_now, MOST_PROPOSED - proposed)
     whatever_rule = [row for row in rollup if row.rule_id is None]
     found = [

@@ -1,51 +1,49 @@
 """Pull: ratings of Open WebUI become judgements of our requests, as long as they are there.
 
-Every rating that was seen is remembered with a digest of what it said, whatever became of it. A
-round reads the list from its latest change back to where the last round was, and some more; only
-where the numbers of ratings then differ does it compare everything, for what was deleted.
+A round reads the list from its latest change back to where the last round was, and some more; only
+where the numbers of ratings then differ does it compare everything, for what was deleted. Nothing
+is read inside a transaction: each page is stored in one of its own, and what is left after some
+pages is for the next round, which goes on there. One round goes on at a time; it says so in a row.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import judgements, openwebui, tenants
-from db.openwebui import Known
-from db.openwebui_tables import Outcome
+from db import openwebui, tenants
+from db.openwebui import Source
 from db.tenancy import as_tenant
-from master import metrics
 from master.batches import is_outage
-from master.learning.ratings import judged, own
-from master.openwebui import OpenWebui, OpenWebuiError, Rating
+from master.learning.taking import Round, Taking
+from master.openwebui import OpenWebui, OpenWebuiError, Page
 from master.settings import MasterSettings
 
 log = structlog.get_logger(__name__)
 
 _OVERLAP_SECONDS: Final = 120
 """Its clock has whole seconds, its replicas have several, and a change is seen when committed."""
+_MOST_PAGES: Final = 50
+"""Of one round."""
+_MOST_COMPARED: Final = 500
+"""Ratings that one round asks for one by one, and that it forgets."""
+_HELD_SECONDS: Final = 120.0
+"""A round that stores nothing for so long is dead: Open WebUI answers within 30, or does not."""
+_AGAIN_SECONDS: Final = 1.0
 
 
 class NoTenant(Exception):
     """Nobody said whose the ratings are."""
 
 
-@dataclass
-class Round:
-    """What one round found."""
-
-    seen: int = 0
-    """Ratings that were looked at."""
-    outcomes: dict[Outcome, int] = field(default_factory=dict)
-    """Of those that were new or had changed."""
-    withdrawn: int = 0
-    """Judgements that are gone, because their ratings are."""
+class Overtaken(Exception):
+    """The round was taken for dead, and another one goes on."""
 
 
 async def owner(engine: AsyncEngine, name: str | None) -> UUID:
@@ -62,120 +60,125 @@ async def owner(engine: AsyncEngine, name: str | None) -> UUID:
 
 
 async def pull(
-    engine: AsyncEngine, client: OpenWebui, tenant: UUID, *, now: float, wait: bool = False
+    engine: AsyncEngine,
+    client: OpenWebui,
+    tenant: UUID,
+    *,
+    now: float,
+    wait: bool = False,
+    pages: int = _MOST_PAGES,
 ) -> Round | None:
-    """One round, in one transaction; None while another process is in one, unless it waits.
+    """One round; None while another process is in one, unless it waits.
 
-    Raises OpenWebuiError, and what the database raises, with nothing stored.
+    Raises OpenWebuiError, and what the database raises; what was stored before stays.
     """
-    async with as_tenant(engine, tenant) as connection:
-        if not await openwebui.hold(connection, tenant, client.url, wait=wait):
+    work = _Work(engine, client, tenant)
+    while (source := await work.begun()) is None:
+        if not wait:
             return None
-        source = await openwebui.source(connection, tenant, client.url)
-        work = _Work(connection, client, tenant)
-        since = source.watermark - _OVERLAP_SECONDS
-        pages = [page async for page in client.since(since)]
-        ratings = [rating for page in pages for rating in page.ratings]
-        latest = max([source.watermark, *(rating.changed for rating in ratings)])
-        await work.take(ratings)
-        # Between two pages, what is deleted moves others to the page that was read already.
-        if len(pages) > 1 or pages[-1].total != await work.count():
-            await work.compare()
-        # A time in the future would hide what comes until then.
-        await openwebui.pulled(connection, tenant, client.url, min(latest, int(now)))
+        await asyncio.sleep(_AGAIN_SECONDS)
+    try:
+        await work.read(source, int(now), pages)
+    except Overtaken:
+        log.warning("openwebui.overtaken", url=client.url)
+        work.round.more = True
+    finally:
+        await work.end()
     return work.round
-
-
-def _changed(rating: Rating) -> int:
-    return rating.changed
 
 
 @dataclass(frozen=True)
 class _Work:
-    """One round that is going on."""
+    """One round that goes on."""
 
-    connection: AsyncConnection
+    engine: AsyncEngine
     client: OpenWebui
     tenant: UUID
+    id: UUID = field(default_factory=uuid4)
     round: Round = field(default_factory=Round)
 
-    async def count(self) -> int:
-        """How many ratings are remembered."""
-        counts = await openwebui.counted(self.connection, self.tenant, self.client.url)
-        return sum(counts.values())
+    async def begun(self) -> Source | None:
+        """How far the last round was; None while another one goes on."""
+        try:
+            async with self._taking() as taking:
+                return await openwebui.source(taking.connection, self.tenant, self.client.url)
+        except Overtaken:
+            return None
 
-    async def take(self, ratings: Sequence[Rating]) -> None:
-        """Store what is new or changed. Of two about the same, the later change counts."""
-        by_id = {rating.id: rating for rating in sorted(ratings, key=_changed)}
-        known = await openwebui.known(self.connection, self.tenant, self.client.url, list(by_id))
-        for rating in sorted(by_id.values(), key=_changed):
-            self.round.seen += 1
-            before = known.get(rating.id)
-            if before is None or before.digest != rating.digest:
-                await self._judge_anew(rating, before)
-            elif before.changed != rating.changed:
-                await self._remember(
-                    rating, Known(before.digest, rating.changed, before.outcome, before.judgement)
+    async def end(self) -> None:
+        """Let another round begin."""
+        async with as_tenant(self.engine, self.tenant) as connection:
+            await openwebui.let_go(connection, self.tenant, self.client.url, self.id)
+
+    async def read(self, source: Source, now: int, most: int) -> None:
+        """Read at most so many pages, from where the last round was. Raises Overtaken."""
+        since, reached, seen = source.watermark - _OVERLAP_SECONDS, source.reached, 0
+        first = source.page or 1
+        for number in range(first, first + most):
+            page = await self.client.page(number)
+            seen += page.count
+            if reached is None:
+                reached = max([source.watermark, *(rating.changed for rating in page.ratings)])
+            is_last = _is_last(page, since) or seen >= page.total
+            slipped = await self._store(page, None if is_last else number + 1, reached)
+            if is_last:
+                # Between two pages, what is deleted moves others to the page that was read already.
+                await self._finish(number, reached, now, compare=slipped or number > 1)
+                return
+        self.round.more = True
+
+    async def _store(self, page: Page, going_on: int | None, reached: int) -> bool:
+        """Whether there are fewer or more ratings than are remembered then."""
+        async with self._taking() as taking:
+            await taking.take(page.ratings)
+            if going_on is not None:
+                await openwebui.paused(
+                    taking.connection, self.tenant, self.client.url, going_on, reached
                 )
+            return page.total != await taking.count()
 
-    async def compare(self) -> None:
-        """Find what was deleted, and what slipped from one page to another meanwhile."""
+    async def _finish(self, number: int, reached: int, now: int, *, compare: bool) -> None:
+        """All pages were read, up to this one."""
+        self.round.more = compare and not await self._compare()
+        async with self._taking() as taking:
+            where = (taking.connection, self.tenant, self.client.url)
+            if self.round.more:
+                await openwebui.paused(*where, number, reached)
+            else:
+                # A time in the future would hide what comes until then.
+                await openwebui.pulled(*where, min(reached, now))
+
+    async def _compare(self) -> bool:
+        """Find what was deleted, and what slipped from one page to another; False: not yet all."""
         there = await self.client.ids()
-        known = await openwebui.known(self.connection, self.tenant, self.client.url)
-        for id_ in known.keys() - there.keys():
-            await self._gone(id_, known[id_])
-        for id_, changed in there.items():
-            if id_ not in known or known[id_].changed != changed:
-                rating = await self.client.one(id_)
-                if rating is not None:
-                    await self.take([rating])
+        async with self._taking() as taking:
+            known = await openwebui.known(taking.connection, self.tenant, self.client.url)
+            gone = sorted(known.keys() - there.keys())
+            for id_ in gone[:_MOST_COMPARED]:
+                await taking.forget(id_, known[id_])
+        missed = [
+            id_
+            for id_, changed in there.items()
+            if id_ not in known or known[id_].changed != changed
+        ]
+        for id_ in missed[:_MOST_COMPARED]:
+            rating = await self.client.one(id_)
+            async with self._taking() as taking:
+                await taking.take([rating] if rating is not None else [])
+        return max(len(gone), len(missed)) <= _MOST_COMPARED
 
-    async def _judge_anew(self, rating: Rating, before: Known | None) -> None:
-        outcome, judgement = await self._judge(rating)
-        outcomes = self.round.outcomes
-        outcomes[outcome] = outcomes.get(outcome, 0) + 1
-        metrics.openwebui_ratings_total.labels(outcome.value).inc()
-        await self._remember(rating, Known(rating.digest, rating.changed, outcome, judgement))
-        if before is not None and before.judgement not in {None, judgement}:
-            await self._withdraw(rating.id, before)
+    @contextlib.asynccontextmanager
+    async def _taking(self) -> AsyncGenerator[Taking]:
+        """A transaction, as long as no other round goes on. Raises Overtaken."""
+        url = self.client.url
+        async with as_tenant(self.engine, self.tenant) as connection:
+            if not await openwebui.hold(connection, self.tenant, url, self.id, _HELD_SECONDS):
+                raise Overtaken
+            yield Taking(connection, self.tenant, url, self.round)
 
-    async def _judge(self, rating: Rating) -> tuple[Outcome, UUID | None]:
-        """Store what it says, where it is of an answer of ours to this user."""
-        if rating.kind != "rating":
-            return Outcome.OTHER, None
-        if rating.message is None:
-            return Outcome.UNKNOWN, None
-        answers = await openwebui.requests_of(self.connection, self.tenant, rating.message)
-        requests = own(rating, answers)
-        if not requests:
-            outcome = Outcome.FOREIGN if answers else Outcome.UNKNOWN
-            warn = log.warning if answers else log.info
-            warn(
-                f"openwebui.{outcome}",
-                feedback=rating.id,
-                user=rating.user,
-                message=rating.message,
-            )
-            return outcome, None
-        said = judged(rating)
-        if said is None:
-            return Outcome.UNREADABLE, None
-        # The rounds of a message's tools end in the answer that was read.
-        [(stored, _)] = await judgements.put(self.connection, self.tenant, requests[0], [said])
-        return Outcome.STORED, stored.id
 
-    async def _remember(self, rating: Rating, seen: Known) -> None:
-        await openwebui.remember(self.connection, self.tenant, self.client.url, rating.id, seen)
-
-    async def _gone(self, id_: str, seen: Known) -> None:
-        await self._withdraw(id_, seen)
-        await openwebui.forget(self.connection, self.tenant, self.client.url, id_)
-
-    async def _withdraw(self, id_: str, seen: Known) -> None:
-        if seen.judgement is not None and await openwebui.withdraw(
-            self.connection, self.tenant, self.client.url, id_, seen.judgement
-        ):
-            self.round.withdrawn += 1
+def _is_last(page: Page, since: int) -> bool:
+    return not page.ratings or page.ratings[-1].changed < since
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,15 @@ from typing import Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bus.protocol import Bus, BusError
 from db import rollups, rules
 from db.rules import StoredRule
 from db.tenancy import as_tenant
-from master.batches import is_outage
-from master.learning.proposals import WORKFLOW, proposals
+from master.batches import is_busy, is_outage
+from master.learning.proposals import WORKFLOW, Proposal, proposals
 from master.learning.rulings import tell
 from master.learning.settings import LearningSettings
 from master.learning.trials import run_trials
@@ -27,6 +28,13 @@ log = structlog.get_logger(__name__)
 _OVERLAP_SECONDS: Final = 60.0
 """A vote has the time of its transaction's beginning, and is seen when that has ended."""
 _MOST_KNOWN: Final = 1_000
+_LOCK_TIMEOUT: Final = "2s"
+"""Somebody may hold a tenant's rules for long; the other tenants must not wait for that."""
+
+_ALONE = text("""
+    SELECT pg_try_advisory_xact_lock(hashtextextended('millrace.proposals ' || :tenant, 0))
+""")
+_PATIENCE = text("SELECT set_config('lock_timeout', :timeout, true)")
 
 
 class Rounds:
@@ -81,6 +89,9 @@ async def learn(
             try:
                 changed += await work(engine, tenant, settings)
             except Exception as error:
+                if is_busy(error):
+                    log.warning("learning.busy", tenant=str(tenant), error=str(error))
+                    continue
                 if is_outage(error):
                     raise
                 log.error("learning.crashed", tenant=str(tenant), exc_info=error)
@@ -97,17 +108,22 @@ async def learn(
 
 
 async def _try(engine: AsyncEngine, tenant: UUID, settings: LearningSettings) -> list[StoredRule]:
-    async with as_tenant(engine, tenant) as connection:
+    async with as_tenant(engine, tenant, lock_timeout=_LOCK_TIMEOUT) as connection:
         return await run_trials(connection, tenant, settings, datetime.now(UTC))
 
 
 async def _propose(
     engine: AsyncEngine, tenant: UUID, settings: LearningSettings
 ) -> list[StoredRule]:
-    """The rules that were made; as their owner, who alone may add up requests."""
+    """The rules that were made; as their owner, who alone may add up requests.
+
+    Any number of replicas may do this: one of them at a time looks at a tenant.
+    """
     seconds = timedelta(days=settings.learning_days).total_seconds()
-    made: list[StoredRule] = []
     async with engine.begin() as connection:
+        if not await connection.scalar(_ALONE, {"tenant": str(tenant)}):
+            return []
+        await connection.execute(_PATIENCE, {"timeout": _LOCK_TIMEOUT})
         known = await rules.listed(connection, tenant, limit=_MOST_KNOWN)
         found = proposals(
             await rollups.rollup(connection, tenant, seconds),
@@ -116,18 +132,22 @@ async def _propose(
             datetime.now(UTC),
         )
         before = {rule.id for rule in known}
-        for each in found:
-            new = await rollups.propose(
-                connection,
-                tenant,
-                each.name,
-                scope=each.scope,
-                change=each.change,
-                workflow=WORKFLOW,
-                provenance=each.provenance,
-                note=each.note,
-            )
-            if new is not None and new not in before:
-                stored = await rules.find(connection, tenant, new)
-                made += [stored] if stored else []
-    return made
+        made = [await _stored(connection, tenant, each) for each in found]
+    return [rule for rule in made if rule is not None and rule.id not in before]
+
+
+async def _stored(
+    connection: AsyncConnection, tenant: UUID, proposal: Proposal
+) -> StoredRule | None:
+    """The rule that is proposed, or was already; None where it may not be."""
+    new = await rollups.propose(
+        connection,
+        tenant,
+        proposal.name,
+        scope=proposal.scope,
+        change=proposal.change,
+        workflow=WORKFLOW,
+        provenance=proposal.provenance,
+        note=proposal.note,
+    )
+    return await rules.find(connection, tenant, new) if new is not None else None

@@ -106,7 +106,8 @@ async def _changed(
     connection: AsyncConnection, tenant: UUID, versions: Sequence[StoredRule]
 ) -> list[StoredRule]:
     now = await rules.history(connection, tenant, versions[0].name)
-    moved = [each for each in now if each not in versions]
+    states = {each.id: each.state for each in versions}
+    moved = [each for each in now if each.state is not states.get(each.id)]
     return sorted(moved, key=lambda each: each.state is RuleState.RETIRED)
 
 

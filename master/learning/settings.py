@@ -38,7 +38,8 @@ class LearningSettings(BaseSettings):
         default=0.05,
         ge=0.0001,
         le=0.2,
-        description="How often a rule that changes nothing may be decided on.",
+        description="How often a rule that changes nothing may become active; to refuse one its"
+        " square root is enough, and for taking one back there is no such bound over time.",
     )
 
     @model_validator(mode="after")

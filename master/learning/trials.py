@@ -31,8 +31,10 @@ BY: Final = "trial"
 """Who decided, where votes did."""
 MOST_CANARIES: Final = 3
 """Of a tenant at once that nobody asked for: answers that many trials change please nobody."""
+MOST_SHADOWS: Final = 20
+"""Of a tenant at once: each is compared with every question, and noted in its plan if it fits."""
 GIVEN_UP_AFTER: Final = timedelta(days=60)
-"""A trial that nobody asked for, without a decision."""
+"""A trial that nobody asked for, without a decision; or its time in the shadow."""
 VOTES_COUNT: Final = timedelta(days=90)
 """On a canary. Older ones are history: models and people change."""
 WATCHED: Final = timedelta(days=30)
@@ -60,6 +62,10 @@ async def run_trials(
             moved += await _judge(connection, rule, settings, now)
         elif rule.state is RuleState.ACTIVE and rule.measured:
             moved += await _watch(connection, rule, settings, now)
+        elif rule.state is RuleState.SHADOW and _is_given_up(rule, now):
+            note = f"given up after {GIVEN_UP_AFTER.days} days in the shadow"
+            refused = decide(connection, tenant, rule.id, RuleState.REJECTED, by=BY, note=note)
+            moved += await _moved(rule, refused)
     if settings.rules_trial_share > 0:
         moved += await _begin(connection, tenant, settings)
     return moved
@@ -86,7 +92,7 @@ async def _judge(
     found, note = await _decision(connection, rule, Arm.CANARY, settings, now)
     _log(rule, note)
     target = _AFTER.get(found.verdict)
-    if target is None and rule.decided_by == BY and _age(rule, now) > GIVEN_UP_AFTER:
+    if target is None and _is_given_up(rule, now):
         target, note = RuleState.REJECTED, f"given up after {GIVEN_UP_AFTER.days} days: {note}"
     if target is None:
         return []
@@ -121,9 +127,14 @@ async def _watch(
         )
 
 
-def _age(rule: StoredRule, now: datetime) -> timedelta:
-    """Since it was put into its state."""
-    return now - (rule.decided_at or rule.created_at)
+def _is_given_up(rule: StoredRule, now: datetime) -> bool:
+    """Whether nobody asked for its trial, and it was put into its state long ago."""
+    return rule.decided_by == BY and now - _begun(rule) > GIVEN_UP_AFTER
+
+
+def _begun(rule: StoredRule) -> datetime:
+    """When it was put into its state."""
+    return rule.decided_at or rule.created_at
 
 
 async def _decision(
@@ -135,7 +146,7 @@ async def _decision(
 ) -> tuple[Decision, str]:
     """What the votes since the rule's last move say, and the same in words."""
     counted = VOTES_COUNT if tried is Arm.CANARY else WATCHED
-    since = max(rule.decided_at or rule.created_at, now - counted)
+    since = max(_begun(rule), now - counted)
     said = await rollups.rule_votes(connection, rule.id, since)
     human = [
         Vote(each.rater, Arm(each.arm), each.score)
@@ -193,7 +204,8 @@ async def _begin(
         )
         room -= bool(tried)
         moved += tried
-    for rule in await rules.listed(connection, tenant, state=RuleState.PROPOSED):
+    room = max(0, MOST_SHADOWS - len(shadows))
+    for rule in (await rules.listed(connection, tenant, state=RuleState.PROPOSED))[:room]:
         moved += await _moved(rule, decide(connection, tenant, rule.id, RuleState.SHADOW, by=BY))
     return moved
 
@@ -204,7 +216,7 @@ async def _often_enough(
     """Those of the rules in the shadow that so many questions fitted."""
     if not shadows:
         return []
-    since = min(rule.decided_at or rule.created_at for rule in shadows)
+    since = min(map(_begun, shadows))
     fitted = await rollups.rule_questions(connection, since, _MOST_QUESTIONS)
     return [rule for rule in shadows if fitted.get((rule.id, Arm.SHADOW), 0) >= least]
 

@@ -33,6 +33,16 @@ def with_text(message: Mapping[str, JsonValue], text: str) -> ChatMessage:
     return {**message, "content": [{"type": "text", "text": text}, *others]}
 
 
+def in_words(message: Mapping[str, JsonValue]) -> ChatMessage:
+    """The message with a note in the place of each image or other part."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        return dict(message)
+    note: JsonValue = {"type": "text", "text": "[image]"}
+    noted = [part if _is_text(part) else note for part in content]
+    return {**message, "content": noted}
+
+
 def last_user(messages: Sequence[Mapping[str, JsonValue]]) -> int | None:
     """The place of the last message of the user."""
     places = range(len(messages) - 1, -1, -1)

@@ -135,6 +135,7 @@ def remember(past: Past, messages: Sequence[ChatMessage], window: int, room: int
         turns=len(before) + len(last),
         left_out=_left_out(past, given),
         summary=summary,
+        summarised_until=past.summary.until if past.summary and summary else None,
         recalled=chosen,
         recall=past.recall,
     )

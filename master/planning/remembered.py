@@ -1,8 +1,12 @@
 """What a question was given of its conversation, as it is stored with it and shown."""
 
+from datetime import datetime
+from typing import Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from master.planning.chat import in_words
 
 
 def shown_id(conversation: UUID) -> str:
@@ -32,13 +36,21 @@ class Remembered(BaseModel):
     )
     note: str = Field(default="", description="Summary and recalled words, as the model reads it.")
     messages: tuple[dict[str, JsonValue], ...] = Field(
-        default=(), description="The last exchanges, oldest first."
+        default=(),
+        description="The last exchanges, oldest first; stored with notes where images were.",
     )
     exchanges: tuple[UUID, ...] = Field(default=(), description="Their requests.")
     turns: int = Field(default=0, description="How many exchanges; rounds of tools are one.")
     left_out: int = Field(default=0, description="Older ones that no summary covers.")
     summary: str = ""
+    summarised_until: datetime | None = Field(
+        default=None, description="When the newest exchange that the summary covers was asked."
+    )
     recalled: tuple[Recalled, ...] = ()
     recall: str = Field(
         default="off", description="Whether something was looked for: off, done, or why not."
     )
+
+    def in_words(self) -> Self:
+        """As it is stored: each image is with the request that it came with already."""
+        return self.model_copy(update={"messages": tuple(map(in_words, self.messages))})

@@ -14,6 +14,8 @@ TASK = "conversation_summary"
 """As a background prompt is named, which is what it is."""
 _MOST_TOKENS = 600
 _SPARE_TOKENS = 400
+_LEAST_TOKENS = 200
+"""What is shorter is not worth a summary."""
 _LONGEST_PIECE = 3000
 """Characters of one message; whoever wants its every word has it in the window."""
 _SPEAKERS = {"user": "User", "assistant": "Assistant", "tool": "Tool"}
@@ -36,14 +38,16 @@ def to_summarise(
     """Those of the exchanges since the last summary that the next one is to cover.
 
     The newest stay out, half a window of them: so there is one summary for several exchanges. What
-    does not fit the model waits for the summary after this one.
+    does not fit the model waits for the summary after this one; a turn that no summary has room
+    for is shortened.
     """
     found = turns(exchanges)
     keep = max(1, window // 2) if window else 0
     if keep and found:
         keep = max(1, min(keep, found[-1][-1].turns or keep))
-    left = model.context_length - _MOST_TOKENS - _SPARE_TOKENS
-    left -= estimate_tokens(summary.text) if summary else 0
+    left = _room(summary, model)
+    if left < _LEAST_TOKENS:
+        return ()
     chosen: list[Exchange] = []
     for turn in found[: len(found) - keep]:
         left -= sum(estimate_tokens(transcript(exchange)) for exchange in turn)
@@ -53,9 +57,14 @@ def to_summarise(
     return tuple(chosen)
 
 
-def summary_question(exchanges: Sequence[Exchange], summary: Summary | None) -> Question:
-    """What the summarising model is asked."""
+def summary_question(
+    exchanges: Sequence[Exchange], summary: Summary | None, model: Model
+) -> Question:
+    """What the summarising model is asked, within its context."""
     transcripts = [transcript(exchange) for exchange in exchanges]
+    room = _room(summary, model)
+    if sum(map(estimate_tokens, transcripts)) > room:
+        transcripts = [_shortened(text, room // len(transcripts)) for text in transcripts]
     phrases = phrases_for("\n".join(transcripts))
     pieces = [("", summary.text)] if summary else []
     material = quoted("conversation", [*pieces, *(("", text) for text in transcripts)])
@@ -65,6 +74,22 @@ def summary_question(exchanges: Sequence[Exchange], summary: Summary | None) -> 
     )
     limits = {"max_tokens": _MOST_TOKENS, "temperature": 0.2}
     return Question(f"{RESERVED_PREFIX}direct", messages, limits, task=TASK)
+
+
+def _room(summary: Summary | None, model: Model) -> int:
+    """Tokens that the context has for exchanges."""
+    before = estimate_tokens(summary.text) if summary else 0
+    return model.context_length - _MOST_TOKENS - _SPARE_TOKENS - before
+
+
+def _shortened(text: str, tokens: int) -> str:
+    """The beginning and the end of a text, of so many tokens together."""
+    shown, length = text, len(text)
+    while estimate_tokens(shown) > tokens and length:
+        length = length * 3 // 4
+        half = length // 2
+        shown = f"{text[:half]}\n[…]\n{text[len(text) - half :]}"
+    return shown
 
 
 def transcript(exchange: Exchange) -> str:

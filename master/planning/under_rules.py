@@ -3,7 +3,7 @@
 What could not act is left out, whatever its arm is, so that what is compared can be compared.
 """
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from uuid import UUID
 
@@ -18,11 +18,13 @@ from master.planning.context import find_context
 from master.planning.effects import routed_strategy
 from master.planning.front_end import background_task
 from master.planning.growth import asked_text
+from master.planning.memory import woven
 from master.planning.question import Fleet, Question, Retrieval
 from master.planning.strategies import FROM_DOCUMENTS, RAG, STRATEGIES
-from master.rules.matching import AUTO, DIRECT, Asked, RuleInForce, choose
+from master.rules.matching import AUTO, DIRECT, Asked, RuleInForce, choose, fits
 from master.rules.rule import PromptChange, RetrievalChange, RouteChange, UsedRule
 from queue_schemas.registry import RESERVED_PREFIX, Model
+from queue_schemas.states import RuleState
 
 
 def asked_of(question: Question) -> Asked | None:
@@ -49,15 +51,26 @@ def under_rules(
         return question
     models = frozenset(model.name for model in fleet.registry.chat_models())
     used = tuple(rule for rule in choose(rules, asked, request) if _is_served(rule, models))
-    whole = _whole_model(replace(question, rules=used), fleet) if used else None
+    seen = woven(question)
+    whole = _whole_model(replace(seen, rules=used), fleet) if used else None
     if whole is None:
         return question
     used = tuple(rule for rule in used if _is_for(rule, whole))
     retrieval = _retrieval(question, used)
     if retrieval is None:
         used = tuple(rule for rule in used if not isinstance(rule.change, RetrievalChange))
-    used = tuple(_with_room(used, _room(question, whole, fleet)))
-    return replace(question, rules=used, retrieval=retrieval)
+    used = tuple(_with_room(used, _room(seen, whole, fleet)))
+    return replace(question, rules=tuple(rule.kept for rule in used), retrieval=retrieval)
+
+
+def most_told(question: Question, rules: Iterable[RuleInForce]) -> int:
+    """The most tokens that rules in force could add to what a model is told of a question."""
+    asked = asked_of(question)
+    if asked is None:
+        return 0
+    fitting = [r for r in rules if r.state is not RuleState.SHADOW and fits(r, asked)]
+    changes = [rule.change for rule in fitting]
+    return sum(estimate_tokens(c.text) for c in changes if isinstance(c, PromptChange))
 
 
 def _is_served(rule: UsedRule, models: Set[str]) -> bool:

@@ -161,6 +161,7 @@ def _used(rule: RuleInForce, arm: Arm) -> UsedRule:
         version=rule.version,
         arm=arm,
         model=rule.scope.model,
+        kind=rule.change.kind,
         change=rule.change,
     )
 

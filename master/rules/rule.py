@@ -120,9 +120,17 @@ class UsedRule(_Frozen):
     version: int = Field(ge=1)
     arm: Arm
     model: str | None = Field(default=None, description="Holds only where this model answers.")
-    change: Change
+    kind: RuleKind
+    change: Change | None = Field(
+        default=None, description="What it says; nothing where it was left out."
+    )
 
     @property
     def applies(self) -> bool:
         """Whether the answer was changed by it."""
         return self.arm in {Arm.ACTIVE, Arm.CANARY}
+
+    @property
+    def kept(self) -> Self:
+        """As a plan keeps it: what was left out may be many rules, and changed nothing."""
+        return self if self.applies else self.model_copy(update={"change": None})

@@ -14,6 +14,9 @@ It is safe to look after every vote, and hard to buy a verdict:
 - To refuse a rule or to take it back needs less than to make it active, the square root: that is
   the side on which to err.
 
+The bound is one for votes that are counted from a fixed time on. A window that slides, as for
+active rules, has none: the longer one looks, the likelier a harmless rule is taken back.
+
 The normal approximation is not exact for few votes, hence the least numbers of votes and raters;
 a test measures how often it errs at every look.
 """

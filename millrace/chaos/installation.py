@@ -22,6 +22,7 @@ from db.engine import create_engine
 from millrace.chaos.engine import serve
 from millrace.chaos.local_postgres import LocalPostgres
 from millrace.chaos.local_rabbitmq import DELETE_AFTER_SECONDS, LocalRabbit
+from millrace.chaos.machine import NO_TLS
 from millrace.chaos.moody_engine import MoodyEngine
 from millrace.chaos.stack import Process, Stack
 from millrace.chaos.tcp_proxy import TcpProxy
@@ -269,7 +270,9 @@ class Installation:
             return found
 
     def _management(self) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(base_url=self.broker.management_url, timeout=30, trust_env=False)
+        return httpx2.AsyncClient(
+            base_url=self.broker.management_url, timeout=30, trust_env=False, verify=NO_TLS
+        )
 
     # --- the database ----------------------------------------------------------------------------
 
@@ -313,7 +316,7 @@ class Installation:
         there = Size(len(masters), len(self.able(masters=False)))
         if there != self.size:
             return False
-        async with httpx2.AsyncClient(timeout=2, trust_env=False) as http:
+        async with httpx2.AsyncClient(timeout=2, trust_env=False, verify=NO_TLS) as http:
             try:
                 answers = [await http.get(f"{master.url}/ready") for master in masters]
             except httpx2.HTTPError:

@@ -19,7 +19,7 @@ from millrace.chaos.evidence import Evidence, Glance, Letter, Memory, Queue
 from millrace.chaos.faults import KINDS, Fault, schedule
 from millrace.chaos.installation import MODEL, Installation, Size
 from millrace.chaos.invariants import violations
-from millrace.chaos.machine import memory_bytes
+from millrace.chaos.machine import NO_TLS, memory_bytes
 from millrace.chaos.outcome import Options, Outcome, Struck
 from queue_schemas import topology
 
@@ -217,7 +217,9 @@ class _Run:
         base, own = self._site.urls[0], self._site.stack.key
         paths = [f"/v1/requests/{request}" for request in requests]
         paths += [f"/v1/responses/resp_{request.replace('-', '')}" for request in requests]
-        async with httpx2.AsyncClient(base_url=base, timeout=30, trust_env=False) as http:
+        async with httpx2.AsyncClient(
+            base_url=base, timeout=30, trust_env=False, verify=NO_TLS
+        ) as http:
 
             async def glance(path: str, key: str) -> Glance:
                 answer = await http.get(path, headers={"Authorization": f"Bearer {key}"})

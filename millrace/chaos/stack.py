@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import httpx2
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-from millrace.chaos.machine import dismiss, free_port, guard
+from millrace.chaos.machine import NO_TLS, dismiss, free_port, guard
 from millrace.one_machine import make_key
 
 T = TypeVar("T")
@@ -193,7 +193,7 @@ class Stack:
             if master.popen.poll() is not None:
                 raise AssertionError(f"the master ended:\n{master.text()}")
             try:
-                async with httpx2.AsyncClient(trust_env=False) as client:
+                async with httpx2.AsyncClient(trust_env=False, verify=NO_TLS) as client:
                     return (await client.get(f"{master.url}/ready")).status_code == 200
             except httpx2.TransportError:
                 return False
@@ -214,14 +214,22 @@ class Stack:
     def client(self, url: str | None = None) -> AsyncOpenAI:
         """OpenAI's own client of this installation."""
         return AsyncOpenAI(
-            base_url=f"{url or self.url}/v1", api_key=self.key, max_retries=0, timeout=60
+            base_url=f"{url or self.url}/v1",
+            api_key=self.key,
+            max_retries=0,
+            timeout=60,
+            http_client=DefaultAsyncHttpxClient(verify=NO_TLS),
         )
 
     def http(self, url: str | None = None) -> httpx2.AsyncClient:
         """A plain client of this installation."""
         headers = {"Authorization": f"Bearer {self.key}"}
         return httpx2.AsyncClient(
-            base_url=url or self.url, headers=headers, timeout=60, trust_env=False
+            base_url=url or self.url,
+            headers=headers,
+            timeout=60,
+            trust_env=False,
+            verify=NO_TLS,
         )
 
     async def get(self, path: str) -> dict[str, Any]:

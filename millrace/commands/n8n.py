@@ -70,7 +70,7 @@ def provision(
     \b
     [bold]Examples[/bold]
       millrace n8n provision --dry-run
-      millrace n8n provision --n8n-command "docker exec -i n8n n8n"
+      millrace n8n provision --n8n-command "npx n8n"
       millrace n8n provision --print ./n8n > n8n.env
     """
     made = n8n_files.credentials(os.environ)

@@ -15,8 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db import openwebui as seen
 from db.tenancy import as_tenant
-from master.learning.pull import NoTenant, Round, owner
+from master.learning.pull import NoTenant, owner
 from master.learning.pull import pull as pull_once
+from master.learning.taking import Round
 from master.openwebui import OpenWebui, OpenWebuiError
 from millrace import home, logs, openwebui, reach
 from millrace.client import is_loopback

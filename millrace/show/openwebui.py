@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from db.openwebui_tables import Outcome
-from master.learning.pull import Round
+from master.learning.taking import Round
 from millrace.openwebui import Connected, Standing
 from millrace.openwebui_settings import HEADERS
 from millrace.problems import one_line
@@ -80,7 +80,8 @@ def round_of(found: Round) -> RenderableType:
         table.add_row(
             Text(count(found.withdrawn)), Text("judgements withdrawn: their ratings are gone")
         )
-    looked = Text(f"Looked at {plural(found.seen, 'rating')}.", "dim")
+    more = " There are more, for the next round." if found.more else ""
+    looked = Text(f"Looked at {plural(found.seen, 'rating')}.{more}", "dim")
     if not table.row_count:
         return Group(Text("Nothing new."), looked)
     return Group(table, looked)

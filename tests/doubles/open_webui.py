@@ -69,8 +69,10 @@ class OpenWebuiDouble:
         self.gone: set[str] = set()
         """Users that were deleted: the list leaves their ratings out, and nothing else does."""
         self.before_page: Callable[[int], None] = lambda number: None
+        self.before_call: Callable[[], object] = lambda: None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.before_call()
         query = scope["query_string"].decode()
         self.asked.append(scope["path"] + (f"?{query}" if query else ""))
         if self.status is not None or self.body is not None:

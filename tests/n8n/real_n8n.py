@@ -44,7 +44,6 @@ STEADY = {
     "N8N_DISABLE_UI": "true",
     "N8N_BLOCK_ENV_ACCESS_IN_NODE": "true",
     "N8N_USE_WORKFLOW_PUBLICATION_SERVICE": "false",
-    "N8N_EXPRESSION_ENGINE": "legacy",
     "N8N_GRACEFUL_SHUTDOWN_TIMEOUT": "10",
     "EXECUTIONS_TIMEOUT": "60",
     "GENERIC_TIMEZONE": "UTC",
@@ -161,7 +160,8 @@ class RealN8n:
             self.program,
             "execute",
             f"--id={workflow}",
-            env=self.environment(self.ports[3]),
+            # The default one was seen to crash the command after its work was done.
+            env={**self.environment(self.ports[3]), "N8N_EXPRESSION_ENGINE": "legacy"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )

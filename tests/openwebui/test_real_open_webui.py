@@ -6,6 +6,8 @@ Not part of `make test`: it needs an installation of 3 GB. `make test-openwebui`
 import asyncio
 import json
 import os
+import shutil
+import subprocess
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,8 @@ if PROGRAM_ENV not in os.environ:
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
 
+BROWSER = shutil.which("chromium")
+IN_THE_PAGE = Path(__file__).with_name("in_the_page.py")
 STRATEGIES = {"millrace/auto", "millrace/split", "millrace/rag", "millrace/ensemble"}
 
 
@@ -148,6 +152,36 @@ async def test_a_thumb_down_with_a_comment_arrives_at_our_request(site: Site) ->
     assert answer.is_success
     assert (await site.pull())["withdrawn"] == 1
     assert (await site.mill.record(request))["judgements"] == []
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no chromium")
+async def test_a_thumb_that_is_clicked_in_the_page_arrives_with_what_was_said(
+    site: Site, folder: Path
+) -> None:
+    chat = await site.ann.ask("mill", "Whose mill is it?")
+    token = site.ann.http.headers["Authorization"].removeprefix("Bearer ")
+    told = {
+        "url": site.front.url,
+        "token": token,
+        "chat": chat.id,
+        "comment": "It is the miller's.",
+        "browser": BROWSER,
+        "picture": str(folder / "rated.png"),
+    }
+    clicked = await asyncio.to_thread(
+        subprocess.run,
+        [Path(os.environ[PROGRAM_ENV]).with_name("python"), IN_THE_PAGE],
+        input=json.dumps(told),
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert clicked.returncode == 0, clicked.stderr
+    assert (await site.pull())["outcomes"] == {"stored": 1}
+    record = await site.mill.record(await request_of(site, chat.message))
+    [judged] = record["judgements"]
+    assert (judged["rater"], judged["score"]) == (f"user:{site.ann.id}", 0.0)
+    assert (judged["reason"], judged["comment"]) == ("not_factually_correct", told["comment"])
 
 
 async def test_a_foreign_rating_is_not_believed(site: Site) -> None:

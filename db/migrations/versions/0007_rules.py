@@ -20,6 +20,7 @@ CREATE TABLE millrace.rules (
     share DOUBLE PRECISION,
     measured BOOLEAN DEFAULT false NOT NULL,
     parent UUID,
+    replaced UUID,
     provenance JSONB DEFAULT '{}'::jsonb NOT NULL,
     note TEXT,
     decided_by TEXT,
@@ -43,7 +44,8 @@ CREATE TABLE millrace.rules (
         (state = 'proposed') = (decided_at IS NULL)
         AND (decided_at IS NULL) = (decided_by IS NULL)),
     CONSTRAINT fk_rules_tenant_id FOREIGN KEY(tenant_id) REFERENCES millrace.tenants (id),
-    CONSTRAINT fk_rules_parent FOREIGN KEY(parent) REFERENCES millrace.rules (id)
+    CONSTRAINT fk_rules_parent FOREIGN KEY(parent) REFERENCES millrace.rules (id),
+    CONSTRAINT fk_rules_replaced FOREIGN KEY(replaced) REFERENCES millrace.rules (id)
 )
 """
 _COMMENTS = {
@@ -52,6 +54,7 @@ _COMMENTS = {
     "share": "Of the questions that fit, while it is on trial.",
     "measured": "A measured lift made it active; it keeps a control group.",
     "parent": "The version of the name that held, or else the newest, when it was proposed.",
+    "replaced": "The version in whose place it became active, until that was taken back.",
     "provenance": "Where it comes from: by whom, which feedback, which workflow.",
     "note": "Why, as whoever proposed it or decided last said it.",
     "decided_by": "Who put it into its state.",
@@ -82,7 +85,7 @@ _TENANTS = """
 _GRANTS = (
     "GRANT SELECT, INSERT ON millrace.rules TO millrace_app",
     """
-    GRANT UPDATE (state, share, measured, note, decided_by, decided_at, changed_at)
+    GRANT UPDATE (state, share, measured, replaced, note, decided_by, decided_at, changed_at)
        ON millrace.rules TO millrace_app
     """,
     "REVOKE ALL ON FUNCTION millrace.hold_rules FROM PUBLIC",

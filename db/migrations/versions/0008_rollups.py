@@ -11,23 +11,32 @@ depends_on = None
 # itself: those for tenants take it from the transaction, those for workflows from their caller.
 
 # By request, kind and rater: what was said of the answer as a whole, else the mean of its parts.
+# Of people, who asked has the one vote on an answer, or few could make up many names for one. Where
+# nobody is known to have asked, all who say something are one rater, and have one vote together.
 _RULE_VOTES = """
 CREATE FUNCTION millrace.rule_votes(rule uuid, since timestamptz DEFAULT '-infinity')
 RETURNS TABLE (judgement uuid, kind text, rater text, arm text, score double precision)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, millrace, pg_temp
 AS $$
-SELECT (array_agg(v.id ORDER BY v.subject))[1], v.kind, v.rater, v.arm,
-       coalesce(max(v.score) FILTER (WHERE v.subject = ''), avg(v.score))
-  FROM (SELECT j.id, j.request_id, j.kind, j.rater, j.subject, j.score,
-               jsonb_path_query_first(q.plan, '$.rules[*] ? (@.id == $rule).arm',
-                                      jsonb_build_object('rule', rule)) #>> '{}' AS arm
-          FROM judgements j JOIN requests q ON q.id = j.request_id
-         WHERE j.tenant_id = nullif(current_setting('millrace.tenant', true), '')::uuid
-           AND j.updated_at >= since AND q.created_at >= since
-           AND j.kind IN ('check', 'choice', 'human', 'review') AND j.score IS NOT NULL) v
- WHERE v.arm IS NOT NULL
- GROUP BY v.request_id, v.kind, v.rater, v.arm
+WITH said AS (
+    SELECT j.id, j.request_id, j.kind, j.rater AS said_by, j.subject, j.score,
+           CASE j.kind WHEN 'human' THEN 'user:' || coalesce(q.end_user, '') ELSE j.rater END
+               AS rater,
+           jsonb_path_query_first(q.plan, '$.rules[*] ? (@.id == $rule).arm',
+                                  jsonb_build_object('rule', rule)) #>> '{}' AS arm
+      FROM judgements j JOIN requests q ON q.id = j.request_id
+     WHERE j.tenant_id = nullif(current_setting('millrace.tenant', true), '')::uuid
+       AND j.updated_at >= since AND q.created_at >= since
+       AND j.kind IN ('check', 'choice', 'human', 'review') AND j.score IS NOT NULL
+       AND (j.kind <> 'human' OR coalesce(q.end_user, '') = '' OR j.rater = 'user:' || q.end_user)
+), votes AS (
+    SELECT request_id, kind, rater, arm, (array_agg(id ORDER BY subject))[1] AS id,
+           coalesce(max(score) FILTER (WHERE subject = ''), avg(score)) AS score
+      FROM said WHERE arm IS NOT NULL GROUP BY request_id, kind, rater, arm, said_by
+)
+SELECT (array_agg(id ORDER BY id))[1], kind, rater, arm, avg(score)
+  FROM votes GROUP BY request_id, kind, rater, arm
 $$
 """
 
@@ -317,6 +326,8 @@ BEGIN
     ELSIF NOT EXISTS (SELECT FROM tenants t WHERE t.id = of_tenant) THEN
         RAISE EXCEPTION 'there is no such tenant' USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    -- Nobody else changes the tenant's rules until the transaction ends; one that idles is ended.
+    PERFORM set_config('idle_in_transaction_session_timeout', '10s', true);
     PERFORM hold_rules(of_tenant);
     SELECT r.id INTO made FROM rules r
      WHERE r.tenant_id = of_tenant AND r.name = rule_name AND r.scope = new_scope
@@ -330,7 +341,7 @@ BEGIN
                      AND r.decided_at > now() - interval '30 days') THEN
         RETURN NULL;
     ELSIF (SELECT count(*) FROM rules r
-            WHERE r.tenant_id = of_tenant AND r.state = 'proposed') >= most_open THEN
+            WHERE r.tenant_id = of_tenant AND r.state IN ('proposed', 'shadow')) >= most_open THEN
         RAISE EXCEPTION 'this tenant has % open proposals; decide on some first', most_open
             USING ERRCODE = 'program_limit_exceeded';
     END IF;

@@ -20,6 +20,7 @@ CREATE TABLE millrace.conversations (
     summary JSONB,
     summarising JSONB,
     summarise_at TIMESTAMP WITH TIME ZONE,
+    summary_failures INTEGER DEFAULT 0 NOT NULL,
     embed_at TIMESTAMP WITH TIME ZONE,
     created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     updated_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
@@ -46,6 +47,20 @@ CREATE TABLE millrace.exchange_vectors (
         REFERENCES millrace.conversations (id) ON DELETE CASCADE
 )
 """,
+    """
+CREATE TABLE millrace.forgotten (
+    id UUID NOT NULL,
+    tenant_id UUID NOT NULL,
+    end_user TEXT NOT NULL,
+    conversation_id UUID NOT NULL,
+    asked_at TIMESTAMP WITH TIME ZONE,
+    requests UUID[] NOT NULL,
+    forgotten_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    look_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    CONSTRAINT pk_forgotten PRIMARY KEY (id),
+    CONSTRAINT fk_forgotten_tenant_id FOREIGN KEY(tenant_id) REFERENCES millrace.tenants (id)
+)
+""",
 )
 _COMMENTS = {
     "conversations.end_user": "Whose it is; empty: nobody was named.",
@@ -53,7 +68,11 @@ _COMMENTS = {
     "conversations.summary": "Of its older exchanges: text, until when, how many.",
     "conversations.summarising": "The request that writes the next summary, and until when.",
     "conversations.summarise_at": "Since when a summary is due; null: none is.",
+    "conversations.summary_failures": "How often the next summary failed so far.",
     "conversations.embed_at": "From when its exchanges are to get vectors; null: all have theirs.",
+    "forgotten.conversation_id": "It may be deleted.",
+    "forgotten.asked_at": "Of one response that was deleted; null: the conversation was.",
+    "forgotten.requests": "Whose words are to be nowhere.",
     "requests.conversation_id": "The conversation that it is a part of.",
 }
 _INDEXES = (
@@ -72,6 +91,12 @@ _INDEXES = (
     """
     CREATE INDEX ix_requests_conversation_id ON millrace.requests (conversation_id, created_at)
      WHERE conversation_id IS NOT NULL
+    """,
+    # So that exchanges are counted without a look into their questions.
+    """
+    CREATE INDEX ix_requests_exchanges ON millrace.requests (conversation_id, created_at, id)
+     WHERE conversation_id IS NOT NULL AND question -> 'hidden' IS NULL
+       AND question ->> 'task' IS NULL
     """,
     """
     CREATE INDEX ix_requests_previous_id ON millrace.requests (previous_id)
@@ -113,11 +138,12 @@ def upgrade() -> None:
         op.execute(f"COMMENT ON COLUMN millrace.{column} IS '{comment}'")
     for index in _INDEXES:
         op.execute(index)
-    for name in ("conversations", "exchange_vectors"):
+    for name in ("conversations", "exchange_vectors", "forgotten"):
         op.execute(f"ALTER TABLE millrace.{name} ENABLE ROW LEVEL SECURITY")
         op.execute(f"ALTER TABLE millrace.{name} FORCE ROW LEVEL SECURITY")
-        # Summaries and vectors are made for all tenants by loops.
+        # Loops summarise, embed and forget for all tenants.
         op.execute(_OWNERS.format(name))
+    for name in ("conversations", "exchange_vectors"):
         op.execute(_TENANTS.format(name))
         op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON millrace.{name} TO millrace_app")
     bind.execute(text("SELECT set_config('search_path', :before, true)"), {"before": before})
@@ -126,6 +152,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Take back."""
     op.execute("DROP INDEX millrace.ix_requests_previous_id")
+    op.execute("DROP TABLE millrace.forgotten")
     op.execute("DROP TABLE millrace.exchange_vectors")
     op.execute("ALTER TABLE millrace.requests DROP COLUMN conversation_id")
     op.execute("DROP TABLE millrace.conversations")

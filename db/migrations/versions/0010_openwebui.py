@@ -46,6 +46,10 @@ CREATE TABLE millrace.openwebui_sources (
     tenant_id UUID NOT NULL,
     url TEXT NOT NULL,
     watermark BIGINT DEFAULT '0' NOT NULL,
+    page INTEGER,
+    reached BIGINT,
+    held_by UUID,
+    held_until TIMESTAMP WITH TIME ZONE,
     pulled_at TIMESTAMP WITH TIME ZONE,
     error TEXT,
     CONSTRAINT pk_openwebui_sources PRIMARY KEY (tenant_id, url),
@@ -54,6 +58,13 @@ CREATE TABLE millrace.openwebui_sources (
 );
 COMMENT ON COLUMN millrace.openwebui_sources.watermark IS
     'Seconds of its clock: everything that changed before was seen.';
+COMMENT ON COLUMN millrace.openwebui_sources.page IS
+    'Where the next round goes on in the list; null: at its beginning.';
+COMMENT ON COLUMN millrace.openwebui_sources.reached IS
+    'The latest change when that began: the watermark to come.';
+COMMENT ON COLUMN millrace.openwebui_sources.held_by IS 'The round that goes on.';
+COMMENT ON COLUMN millrace.openwebui_sources.held_until IS
+    'From then on it is taken for dead.';
 COMMENT ON COLUMN millrace.openwebui_sources.pulled_at IS 'When a round was completed.';
 COMMENT ON COLUMN millrace.openwebui_sources.error IS 'Why the last round was not completed.';
 """

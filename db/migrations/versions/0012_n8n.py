@@ -16,6 +16,8 @@ _TABLES = (
         external_id TEXT,
         changed BIGINT,
         note JSONB NOT NULL,
+        digest BYTEA NOT NULL,
+        request_id UUID,
         state TEXT DEFAULT 'waiting' NOT NULL,
         problem TEXT,
         received_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
@@ -90,6 +92,10 @@ _INDEXES = (
     CREATE INDEX ix_feedback_inbox_waiting ON millrace.feedback_inbox (received_at)
      WHERE state = 'waiting'
     """,
+    """
+    CREATE INDEX ix_feedback_inbox_request_id ON millrace.feedback_inbox (request_id)
+     WHERE state = 'waiting'
+    """,
     "CREATE INDEX ix_watched_events_seen_at ON millrace.watched_events (seen_at)",
     "CREATE INDEX ix_alerts_unsent ON millrace.alerts (first_at) WHERE sent_at IS NULL",
 )
@@ -104,7 +110,11 @@ _COMMENTS = {
     "feedback_inbox.tenant_id": "Whose answer it is about; null: not verified.",
     "feedback_inbox.external_id": "Its id where it comes from.",
     "feedback_inbox.changed": "When it was changed there, in seconds of that clock.",
-    "feedback_inbox.note": "As it came: the body of /v1/feedback, or a rating of Open WebUI.",
+    "feedback_inbox.note": (
+        "The body of /v1/feedback, or a rating of Open WebUI; empty once it was handled."
+    ),
+    "feedback_inbox.digest": "SHA-256 of the note as it came.",
+    "feedback_inbox.request_id": "The request that it is about, as far as that is known.",
     "feedback_inbox.problem": "Why it was refused, or why it still waits.",
     "watched_events.digest": "SHA-256 of the event.",
     "activity.tenant_id": "All zeros: of no tenant.",
@@ -114,6 +124,7 @@ _COMMENTS = {
 # Everything below runs as the owner, for callers who may call it and nothing else. A function
 # names every schema it looks into, and temporary tables come last.
 _FUNCTIONS = {
+    # Numbers that long are read by Postgres, and by hardly anybody else.
     "take_feedback(text, jsonb, text, bigint)": """
 CREATE FUNCTION millrace.take_feedback(
     of_source text, of_note jsonb, of_external text DEFAULT NULL, of_changed bigint DEFAULT NULL)
@@ -121,6 +132,9 @@ RETURNS TABLE (note uuid, fresh boolean, problem text)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    of_digest bytea := sha256(convert_to(of_note::text, 'UTF8'));
+    of_request text := of_note ->> 'request';
 BEGIN
     fresh := false;
     problem := CASE
@@ -128,6 +142,9 @@ BEGIN
             THEN 'the source is not known'
         WHEN of_note IS NULL OR jsonb_typeof(of_note) <> 'object' THEN 'it is not an object'
         WHEN length(of_note::text) > 200000 THEN 'it is too long'
+        WHEN jsonb_path_exists(of_note, '$.** ? (@.type() == "number"
+                && (@ > 9223372036854775807 || @ < -9223372036854775807))')
+            THEN 'a number is too large'
         WHEN length(of_external) > 200 THEN 'its id is too long'
         WHEN EXISTS (SELECT FROM millrace.feedback_inbox i
                       WHERE i.state = 'waiting' OFFSET 100000) THEN 'too many notes wait'
@@ -136,12 +153,16 @@ BEGIN
         RETURN NEXT;
         RETURN;
     END IF;
-    INSERT INTO millrace.feedback_inbox AS i (source, external_id, changed, note)
-    VALUES (of_source, of_external, of_changed, of_note)
+    INSERT INTO millrace.feedback_inbox AS i
+           (source, external_id, changed, note, digest, request_id)
+    VALUES (of_source, of_external, of_changed, of_note, of_digest,
+            CASE WHEN of_request ~* '^[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}$'
+                THEN of_request::uuid END)
     ON CONFLICT (source, external_id) WHERE external_id IS NOT NULL DO UPDATE
-       SET note = excluded.note, changed = excluded.changed, state = 'waiting', problem = NULL,
+       SET note = excluded.note, digest = excluded.digest, changed = excluded.changed,
+           request_id = excluded.request_id, state = 'waiting', problem = NULL,
            received_at = now(), handled_at = NULL
-     WHERE i.note IS DISTINCT FROM excluded.note
+     WHERE i.digest <> excluded.digest
     RETURNING i.id, true INTO note, fresh;
     IF note IS NULL THEN
         fresh := false;

@@ -79,10 +79,10 @@ class Terminal:
         self._terminal = ours
         self.output = ""
 
-    def wait_for(self, text: str, seconds: float = 20) -> None:
-        """Read until this text was written."""
+    def wait_for(self, text: str, seconds: float = 20, *, after: int = 0) -> None:
+        """Read until this text was written, behind so many characters."""
         deadline = time.monotonic() + seconds
-        while text not in self.output:
+        while text not in self.output[after:]:
             assert time.monotonic() < deadline, f"{text!r} never came: {self.output}"
             assert self._read(), f"ended without {text!r}: {self.output}"
 

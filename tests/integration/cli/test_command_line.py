@@ -15,6 +15,8 @@ GROUPS = {
     "documents": ("list", "show", "delete", "retry"),
     "eval": ("retrieval",),
     "keys": ("create", "list", "revoke"),
+    "n8n": ("provision", "report"),
+    "openwebui": ("connect", "pull", "status"),
     "rules": ("list", "show", "propose", "approve", "reject", "try", "rollback", "diff"),
     "schemas": ("export",),
 }

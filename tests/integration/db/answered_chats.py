@@ -76,5 +76,5 @@ async def voted(
     async with engine.begin() as connection:
         for rater in raters:
             for _ in range(times):
-                request = await answered(connection, tenant, step(model=model))
+                request = await answered(connection, tenant, step(model=model), end_user=rater)
                 await said(connection, tenant, request, rater, score)

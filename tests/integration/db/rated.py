@@ -51,14 +51,15 @@ async def answered(
     tenant: UUID,
     *said: NewJudgement,
     model: str = "millrace/auto",
+    by: str | None = None,
     rules: Sequence[Mapping[str, Any]] = (),
     steps: Sequence[NewSubtask] | None = None,
     **plan: Any,
 ) -> UUID:
-    """A request with one step, or those given, that all succeeded with two executions."""
+    """A request of `by` with one step, or those given, that all succeeded with two executions."""
     planned = {"strategy": "direct", **plan} | ({"rules": list(rules)} if rules else {})
     row = requests.NewRequest(
-        uuid4(), tenant, None, model, "{}", json.dumps(planned), 1, None, deadline_seconds=600
+        uuid4(), tenant, by, model, "{}", json.dumps(planned), 1, None, deadline_seconds=600
     )
     given = [NewSubtask(uuid4(), "answer", "answer", "mill")] if steps is None else steps
     async with engine.begin() as connection:
@@ -73,16 +74,15 @@ async def answered(
 _MANY = text("""
     WITH asked AS (
         INSERT INTO millrace.requests
-               (id, tenant_id, model, question, plan, seed, deadline_at, state, answer,
+               (id, tenant_id, end_user, model, question, plan, seed, deadline_at, state, answer,
                 finished_at)
-        SELECT gen_random_uuid(), :tenant, 'millrace/auto', '{}', CAST(:plan AS jsonb), n, now(),
-               'completed', 'x', now()
+        SELECT gen_random_uuid(), :tenant, (n % greatest(CAST(:raters AS integer), 1))::text,
+               'millrace/auto', '{}', CAST(:plan AS jsonb), n, now(), 'completed', 'x', now()
           FROM generate_series(1, CAST(:good AS integer) + CAST(:bad AS integer)) n
-        RETURNING id, tenant_id, seed
+        RETURNING id, tenant_id, end_user, seed
     )
     INSERT INTO millrace.judgements (id, tenant_id, request_id, kind, rater, score, source)
-    SELECT gen_random_uuid(), tenant_id, id, 'human',
-           'user:' || seed % greatest(CAST(:raters AS integer), 1),
+    SELECT gen_random_uuid(), tenant_id, id, 'human', 'user:' || end_user,
            CASE WHEN seed <= CAST(:good AS integer) THEN 1 ELSE 0 END, 'api'
       FROM asked WHERE CAST(:raters AS integer) > 0
 """)
@@ -97,7 +97,7 @@ async def voted(
     bad: int = 0,
     raters: int = 20,
 ) -> None:
-    """So many requests that a rule fitted, one vote each, of people who take turns; 0: no votes."""
+    """So many requests that a rule fitted, each judged by who asked; raters 0: by nobody."""
     plan = json.dumps({"strategy": "direct", "rules": [rule]})
     values = {"tenant": tenant, "plan": plan, "good": good, "bad": bad, "raters": raters}
     async with engine.begin() as connection:

@@ -1,6 +1,7 @@
 """Conversations in the database: whose they are, what is due, and what deleting leaves."""
 
-from datetime import timedelta
+import json
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -24,11 +25,14 @@ async def begun(engine: AsyncEngine, tenant: UUID, user: str | None = "ada") -> 
 
 
 async def asked(
-    engine: AsyncEngine, of: StoredConversation, answer: str | None = "Because."
+    engine: AsyncEngine,
+    of: StoredConversation,
+    answer: str | None = "Because.",
+    question: str = QUESTION,
 ) -> UUID:
     """A request of a conversation; answered, unless the answer is None."""
     row = requests.NewRequest(
-        uuid4(), of.tenant, of.end_user, "mill", QUESTION, "{}", 1, None, 600.0, conversation=of.id
+        uuid4(), of.tenant, of.end_user, "mill", question, "{}", 1, None, 600.0, conversation=of.id
     )
     async with engine.begin() as connection:
         await requests.add(connection, row, [])
@@ -36,6 +40,12 @@ async def asked(
             state = RequestState.COMPLETED
             await requests.finish(connection, row.id, state, answer=answer, finish_reason="stop")
     return row.id
+
+
+def writes(until: datetime, exchanges: int) -> str:
+    """The question of a request that writes a summary."""
+    note = summaries.note(until, exchanges)
+    return json.dumps({"messages": [], "task": "conversation_summary", "response": note})
 
 
 async def touched(engine: AsyncEngine, of: StoredConversation) -> None:
@@ -88,11 +98,12 @@ async def test_a_summary_is_due_when_nobody_waits_and_begun_once(
     async with engine.begin() as connection:
         await requests.finish(connection, waiting, RequestState.FAILED, error="{}")
     [found] = await due(engine)
-    writing = await asked(engine, of, None)
+    until = found.since - timedelta(hours=1)
+    writing, too_late = [await asked(engine, of, None, writes(until, n)) for n in (3, 9)]
     async with engine.begin() as connection:
-        until = found.since - timedelta(hours=1)
-        assert await summaries.begin(connection, found, writing, until, 3)
-        assert not await summaries.begin(connection, found, waiting, until, 9)
+        assert not await summaries.begin(connection, found, waiting)  # it writes no summary
+        assert await summaries.begin(connection, found, writing)
+        assert not await summaries.begin(connection, found, too_late)
         await summaries.put_off(connection, found, None)  # no more than that it was begun
         assert await summaries.take(connection, 60.0) == []
         await requests.finish(
@@ -118,12 +129,111 @@ async def test_a_summary_that_failed_leaves_the_older_one_and_is_due_later(
     of = await begun(engine, tenant)
     await touched(engine, of)
     [found] = await due(engine)
-    writing = await asked(engine, of, "  ")
+    writing = await asked(engine, of, "  ", writes(found.since, 3))
     async with engine.begin() as connection:
-        await summaries.begin(connection, found, writing, found.since, 3)
+        await summaries.begin(connection, found, writing)
         assert await summaries.take(connection, 60.0) == [(of.id, "completed")]
         query = "SELECT summary, summarise_at > now() FROM millrace.conversations"
         assert tuple((await connection.execute(text(query))).one()) == (None, True)
+
+
+async def test_a_summary_that_fails_again_and_again_waits_until_more_is_said(
+    engine: AsyncEngine, tenant: UUID
+) -> None:
+    of = await begun(engine, tenant)
+    await touched(engine, of)
+    for left in range(summaries.MOST_FAILURES, 0, -1):
+        [found] = await due(engine)
+        async with engine.begin() as connection:
+            await summaries.fail(connection, found, 0.0)
+        assert len(await due(engine)) == (left > 1)
+    await touched(engine, of)
+    [found] = await due(engine)
+    async with engine.begin() as connection:
+        await summaries.fail(connection, found, 0.0)
+    assert await due(engine) == []
+
+
+@pytest.mark.parametrize(("hours", "left"), [(0, None), (1, None), (-1, "S.")])
+async def test_a_summary_is_dropped_with_what_it_covers(
+    engine: AsyncEngine, tenant: UUID, hours: int, left: str | None
+) -> None:
+    of = await begun(engine, tenant)
+    await touched(engine, of)
+    [found] = await due(engine)
+    until = found.since + timedelta(hours=hours)
+    writing = await asked(engine, of, "S.", writes(until, 3))
+    async with engine.begin() as connection:
+        await summaries.begin(connection, found, writing)
+        await summaries.take(connection, 60.0)
+        await summaries.drop(connection, of.id, found.since)
+    async with as_tenant(engine, tenant) as connection:
+        stored = await conversations.find(connection, tenant, of.id)
+    assert stored is not None
+    assert (stored.summary or {}).get("text") == left
+    assert len(await due(engine)) == (left is None)
+
+
+async def test_what_is_being_summarised_is_not_taken_when_a_part_of_it_was_deleted(
+    engine: AsyncEngine, tenant: UUID
+) -> None:
+    of = await begun(engine, tenant)
+    await touched(engine, of)
+    [found] = await due(engine)
+    writing = await asked(engine, of, "S.", writes(found.since, 3))
+    async with engine.begin() as connection:
+        await summaries.begin(connection, found, writing)
+        await summaries.drop(connection, of.id, found.since)
+        assert await summaries.take(connection, 60.0) == []
+        assert not await summaries.begin(connection, found, writing)
+    assert len(await due(engine)) == 1
+
+
+async def test_the_last_turns_come_with_the_rounds_of_their_tools(
+    engine: AsyncEngine, tenant: UUID
+) -> None:
+    of = await begun(engine, tenant)
+    first = [{"role": "system", "content": "S"}, {"role": "user", "content": "Why?"}]
+    round_ = [{"role": "system", "content": "S"}, {"role": "tool", "content": "42"}]
+    ids = [
+        await asked(engine, of, question=json.dumps({"messages": messages, "task": None}))
+        for messages in (first, first, round_, round_, first)
+    ]
+    async with engine.begin() as connection:
+
+        async def last(turns: int, limit: int = 9) -> list[UUID]:
+            found = await conversations.last_turns(connection, tenant, of.id, turns, limit)
+            return [one.request for one in found]
+
+        assert [await last(turns) for turns in (1, 2, 3)] == [ids[4:], ids[1:], ids]
+        assert await last(3, limit=2) == ids[3:]
+
+
+async def test_of_a_question_no_more_is_read_than_is_needed(
+    engine: AsyncEngine, tenant: UUID
+) -> None:
+    of = await begun(engine, tenant)
+    content = [{"type": "text", "text": "See"}, {"type": "image_url", "image_url": {"url": "AAAA"}}]
+    question = {
+        "messages": [{"role": "user", "content": content}],
+        "task": None,
+        "remembered": {"messages": ["BBBB"], "note": "BBBB", "turns": 2, "system": []},
+        "response": {"instructions": "Be brief.", "tools": ["BBBB"]},
+    }
+    request = await asked(engine, of, question=json.dumps(question))
+    plain = await asked(engine, of)
+    async with engine.begin() as connection:
+        [whole, _] = await conversations.newest(connection, tenant, of.id, 9)
+        worded = await conversations.by_request(connection, tenant, [of.id], [request, plain])
+        [since, _] = await conversations.since(connection, tenant, of.id, None, 9, in_words=True)
+    assert whole.question == {
+        "messages": question["messages"],
+        "response": {"instructions": "Be brief."},
+        "remembered": {"system": [], "turns": 2},
+    }
+    assert since.question == worded[request].question
+    assert since.question["messages"] == [{"role": "user", "content": content[:1]}]
+    assert worded[plain].question["messages"] == json.loads(QUESTION)["messages"]
 
 
 async def test_vectors_are_found_within_one_person_only(engine: AsyncEngine, tenant: UUID) -> None:

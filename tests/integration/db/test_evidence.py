@@ -19,13 +19,15 @@ async def counted(engine: AsyncEngine, tenant) -> dict[tuple[str, str], tuple[fl
 
 async def test_votes_count_for_the_model_and_the_work_of_the_step(engine, tenant) -> None:
     async with engine.begin() as connection:
-        one = await answered(connection, tenant)
-        two = await answered(connection, tenant, step(model="big", work="code"))
-        none = await answered(connection, tenant, step(work=None))
-        for request, rater, score in ((one, "a", 1.0), (one, "b", 0.5), (two, "a", 0.0)):
+        one = await answered(connection, tenant, end_user="a")
+        two = await answered(connection, tenant, step(model="big", work="code"), end_user="a")
+        none = await answered(connection, tenant, step(work=None), end_user="a")
+        other = await answered(connection, tenant, end_user="b")
+        mute = await answered(connection, tenant, end_user="c")
+        for request, rater, score in ((one, "a", 1.0), (other, "b", 0.5), (two, "a", 0.0)):
             await said(connection, tenant, request, rater, score)
         await said(connection, tenant, none, "a")
-        await said(connection, tenant, one, "c", None, comment="hm")
+        await said(connection, tenant, mute, "c", None, comment="hm")
         await said(connection, tenant, two, "judge", 1.0, JudgementKind.CHECK)
         await said(connection, tenant, two, "c", None, JudgementKind.STOP)
     assert await counted(engine, tenant) == {
@@ -40,16 +42,30 @@ async def test_one_rater_counts_no_more_than_three_votes(engine, tenant) -> None
     assert await counted(engine, tenant) == {("answer", "mill"): (5.0, 2.0, 3)}
 
 
+async def test_many_names_on_one_answer_are_one_vote(engine, tenant) -> None:
+    anyone = [f"anyone-{number}" for number in range(5)]
+    async with engine.begin() as connection:
+        of_ann = await answered(connection, tenant, end_user="ann")
+        of_nobody = [await answered(connection, tenant) for _ in range(2)]
+        for request in (of_ann, *of_nobody):
+            for name in anyone:
+                await said(connection, tenant, request, name)
+    assert await counted(engine, tenant) == {("answer", "mill"): (2.0, 2.0, 1)}
+    async with engine.begin() as connection:
+        await said(connection, tenant, of_ann, "ann", 0.0)
+    assert await counted(engine, tenant) == {("answer", "mill"): (3.0, 2.0, 2)}
+
+
 async def test_the_whole_answer_is_shared_out_among_what_was_shown(engine, tenant) -> None:
     parts = [step("part-1", work="part"), step("part-2", "big", work="part")]
     candidates = [step("c-1", kind="candidate"), step("c-2", "big", kind="candidate")]
     async with engine.begin() as connection:
-        split = await answered(connection, tenant, *parts)
-        await said(connection, tenant, split, "a", 1.0)
-        await said(connection, tenant, split, "b", 0.0, subject="part-2")
-        picked = await answered(connection, tenant, *candidates, plan={"chosen": "c-2"})
-        await said(connection, tenant, picked, "a", 1.0)
-        await said(connection, tenant, picked, "b", 0.0, subject="c-1")
+        for rater, score, part, candidate in (("a", 1.0, "", ""), ("b", 0.0, "part-2", "c-1")):
+            split = await answered(connection, tenant, *parts, end_user=rater)
+            await said(connection, tenant, split, rater, score, subject=part)
+            chosen = {"plan": {"chosen": "c-2"}, "end_user": rater}
+            picked = await answered(connection, tenant, *candidates, **chosen)
+            await said(connection, tenant, picked, rater, score, subject=candidate)
     assert await counted(engine, tenant) == {
         ("part", "mill"): (0.5, 0.5, 1),
         ("part", "big"): (1.5, 0.5, 2),
@@ -71,7 +87,7 @@ async def test_the_model_that_answered_counts_and_not_the_one_that_was_planned(
 
 async def test_an_answer_that_was_made_again_counts_a_little_against_it(engine, tenant) -> None:
     async with engine.begin() as connection:
-        request = await answered(connection, tenant)
+        request = await answered(connection, tenant, end_user="a")
         await said(connection, tenant, request, "a", None, JudgementKind.RETRY)
         assert await counted(engine, tenant) == {}, "not committed yet"
     assert await counted(engine, tenant) == {("answer", "mill"): (0.25, 0.0, 1)}

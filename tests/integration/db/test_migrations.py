@@ -64,6 +64,21 @@ async def test_a_newer_database_is_refused_with_the_reason(engine: AsyncEngine) 
         await migrate.upgrade(engine)
 
 
+async def test_who_reads_for_long_is_not_waited_for_with_everybody_else_behind(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "_PATIENCE", "50ms")
+    async with engine.begin() as connection:
+        await connection.run_sync(_move, "0009")
+    async with engine.connect() as reader:
+        await reader.execute(text("SELECT count(*) FROM millrace.requests"))
+        monkeypatch.setattr(migrate, "_PAUSES", (0.01,))
+        with pytest.raises(migrate.MigrationError, match="another transaction holds a table"):
+            await migrate.upgrade(engine)
+        await reader.rollback()
+        assert await migrate.upgrade(engine) == migrate.head()
+
+
 async def test_pgvector_is_in_the_schema_where_supabase_keeps_extensions(
     engine: AsyncEngine,
 ) -> None:

@@ -58,10 +58,11 @@ async def votes_of(engine: AsyncEngine, tenant: UUID, rule: UUID) -> set[tuple[s
 async def test_votes_have_the_arm_of_their_request(engine: AsyncEngine, tenant: UUID) -> None:
     rule, other = uuid4(), uuid4()
     canary = [used(other, Arm.ACTIVE, "other"), used(rule, Arm.CANARY)]
-    await answered(engine, tenant, human("ann", 1.0), human("bob", 0.0), rules=canary)
-    await answered(engine, tenant, human("ann", 0.5), rules=[used(rule, Arm.CONTROL)])
-    await answered(engine, tenant, human("ann", 1.0))
-    await answered(engine, tenant, human("ann", None, comment="hm"), rules=canary)
+    await answered(engine, tenant, human("ann", 1.0), by="ann", rules=canary)
+    await answered(engine, tenant, human("bob", 0.0), by="bob", rules=canary)
+    await answered(engine, tenant, human("ann", 0.5), by="ann", rules=[used(rule, Arm.CONTROL)])
+    await answered(engine, tenant, human("ann", 1.0), by="ann")
+    await answered(engine, tenant, human("ann", None, comment="hm"), by="ann", rules=canary)
     assert await votes_of(engine, tenant, rule) == {
         ("user:ann", "canary", 1.0),
         ("user:bob", "canary", 0.0),
@@ -70,20 +71,44 @@ async def test_votes_have_the_arm_of_their_request(engine: AsyncEngine, tenant: 
     assert await votes_of(engine, tenant, uuid4()) == set()
 
 
+async def test_who_asked_has_the_one_vote_on_an_answer(engine: AsyncEngine, tenant: UUID) -> None:
+    rule = uuid4()
+    many = [human(f"anyone-{number}", 1.0) for number in range(9)]
+    await answered(
+        engine, tenant, human("ann", 0.0), *many, by="ann", rules=[used(rule, Arm.CANARY)]
+    )
+    await answered(engine, tenant, *many, by="bob", rules=[used(rule, Arm.CONTROL)])
+    assert await votes_of(engine, tenant, rule) == {("user:ann", "canary", 0.0)}
+
+
+async def test_where_nobody_is_known_to_have_asked_all_raters_are_one_with_one_vote(
+    engine: AsyncEngine, tenant: UUID
+) -> None:
+    rule = [used(uuid4(), Arm.CANARY)]
+    ann = [human("ann", 1.0), human("ann", 0.0, subject="part-1")]
+    await answered(engine, tenant, *ann, human("bob", 0.0), human("", 0.5), rules=rule)
+    await answered(engine, tenant, human("eve", 0.25, subject="part-1"), by="", rules=rule)
+    async with as_tenant(engine, tenant) as connection:
+        found = await rollups.rule_votes(connection, UUID(rule[0]["id"]), LONG_AGO)
+    assert sorted((each.rater, each.score) for each in found) == [("user:", 0.25), ("user:", 0.5)]
+
+
 async def test_a_rating_of_the_answer_counts_before_those_of_its_parts(
     engine: AsyncEngine, tenant: UUID
 ) -> None:
     rule = [used(uuid4(), Arm.CANARY)]
     whole = [human("ann", 1.0), human("ann", 0.0, subject="part-1")]
     parts = [human("bob", 0.2, subject="part-1"), human("bob", 0.8, subject="part-2")]
-    await answered(engine, tenant, *whole, *parts, rules=rule)
+    await answered(engine, tenant, *whole, by="ann", rules=rule)
+    await answered(engine, tenant, *parts, by="bob", rules=rule)
     found = await votes_of(engine, tenant, UUID(rule[0]["id"]))
     assert found == {("user:ann", "canary", 1.0), ("user:bob", "canary", 0.5)}
 
 
 async def test_a_changed_rating_counts_as_it_is_now(engine: AsyncEngine, tenant: UUID) -> None:
     rule = uuid4()
-    request = await answered(engine, tenant, human("ann", 1.0), rules=[used(rule, Arm.CANARY)])
+    canary = [used(rule, Arm.CANARY)]
+    request = await answered(engine, tenant, human("ann", 1.0), by="ann", rules=canary)
     async with as_tenant(engine, tenant) as connection:
         await judgements.put(connection, tenant, request, [human("ann", 0.0)])
     assert await votes_of(engine, tenant, rule) == {("user:ann", "canary", 0.0)}
@@ -260,6 +285,18 @@ async def test_a_workflow_proposes_and_the_same_again_is_the_same(
     assert oldest.provenance["by"].startswith("role:")
 
 
+async def test_a_workflow_cannot_hold_a_tenants_rules_for_long(
+    engine: AsyncEngine, tenant: UUID
+) -> None:
+    patience = text("SHOW idle_in_transaction_session_timeout")
+    async with engine.connect() as connection:
+        usual = await connection.scalar(patience)
+        await proposed(connection, tenant)
+        assert await connection.scalar(patience) == "10s"
+        await connection.commit()
+        assert await connection.scalar(patience) == usual
+
+
 async def test_what_was_rejected_lately_is_not_proposed_again(
     engine: AsyncEngine, tenant: UUID
 ) -> None:
@@ -282,7 +319,9 @@ async def test_a_workflow_cannot_flood_a_tenant(engine: AsyncEngine, tenant: UUI
     async with as_tenant(engine, tenant) as connection:
         for number in range(50):
             new = NewRule(f"rule-{number}", "prompt", {**PROMPT, "text": f"{number}"})
-            await rules.propose(connection, tenant, new)
+            made = await rules.propose(connection, tenant, new)
+            if number % 2:
+                await rules.move(connection, tenant, made.id, RuleState.SHADOW, by="trial")
     with pytest.raises(DBAPIError, match="50 open proposals"):
         async with as_n8n(engine) as connection:
             await proposed(connection, tenant)

@@ -172,6 +172,41 @@ async def test_a_rollback_passes_over_what_was_taken_back_before(
         assert await states_of(connection, tenant) == {3: RETIRED, 2: RETIRED, 1: ACTIVE}
 
 
+async def test_what_was_taken_back_does_not_come_again_by_itself(
+    engine: AsyncEngine, tenant: UUID
+) -> None:
+    async with as_tenant(engine, tenant) as connection:
+        await versions(connection, tenant, ACTIVE)
+        assert await rules.rollback(connection, tenant, "brief", by="trial", note="worse")
+        second = await rules.propose(connection, tenant, brief("Words 2, better."))
+        assert await moved(connection, tenant, second, ACTIVE)
+        assert await rules.rollback(connection, tenant, "brief", by=ANN)
+        assert await states_of(connection, tenant) == {2: RETIRED, 1: RETIRED}
+
+
+async def test_going_to_and_fro_between_two_versions_comes_to_an_end(
+    engine: AsyncEngine, tenant: UUID
+) -> None:
+    async with as_tenant(engine, tenant) as connection:
+        first, _ = await versions(connection, tenant, ACTIVE, ACTIVE)
+        assert await moved(connection, tenant, first, ACTIVE)
+        for expected in ({2: ACTIVE, 1: RETIRED}, {2: RETIRED, 1: RETIRED}):
+            assert await rules.rollback(connection, tenant, "brief", by=ANN)
+            assert await states_of(connection, tenant) == expected
+
+
+async def test_a_measured_version_that_comes_back_keeps_its_control_group(
+    engine: AsyncEngine, tenant: UUID
+) -> None:
+    async with as_tenant(engine, tenant) as connection:
+        first, second = await versions(connection, tenant, CANARY, PROPOSED)
+        assert await rules.move(connection, tenant, first.id, ACTIVE, by="trial", measured=True)
+        assert await moved(connection, tenant, second, ACTIVE)
+        assert await rules.rollback(connection, tenant, "brief", by=ANN)
+        [holds] = await rules.in_force(connection, tenant)
+    assert (holds.id, holds.measured, holds.decided_by) == (first.id, True, ANN)
+
+
 async def test_a_rollback_to_a_version_wants_one_that_was_active(
     engine: AsyncEngine, tenant: UUID
 ) -> None:

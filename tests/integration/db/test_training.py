@@ -1,6 +1,7 @@
 """What may be exported to train models: only what everybody concerned lets go."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import text
@@ -107,6 +108,37 @@ async def test_a_conversation_is_read_as_long_as_it_is_there_and_all_of_it_may_b
         await said(connection, tenant, await answered(connection, tenant, plan=erased))
         await judged("gone", there=False)
     assert await ids(engine) == [good]
+
+
+async def test_what_has_words_of_a_conversation_is_read_only_if_all_of_it_may_be(
+    engine, tenant
+) -> None:
+    """What goes on from one of its responses is given all of it, whoever kept what back."""
+    await consent(engine, "acme", True)
+    chats = {name: uuid4() for name in ("open", "kept", "recalling", "erased")}
+    async with engine.begin() as connection:
+        insert = text("INSERT INTO millrace.conversations (id, tenant_id) VALUES (:id, :tenant)")
+        for chat in chats.values():
+            await connection.execute(insert, {"id": chat, "tenant": tenant})
+
+        async def judged(chat: str | None = None, **more: Any) -> UUID:
+            row = {"conversation_id": chats[chat]} if chat else {}
+            request = await answered(connection, tenant, **row, **more)
+            await said(connection, tenant, request)
+            return request
+
+        await judged("kept", question={"training": False})
+        allowed = await judged("kept")
+        await judged(previous_id=await judged(previous_id=allowed))
+        recalled = {"recalled": [{"request": str(allowed)}], "note": "What was said there."}
+        await judged("recalling", question={"remembered": recalled})
+        await judged(previous_id=await judged("recalling"))
+        emptied = await judged("erased", plan={"steps": [step(messages=[])]})
+        await judged("erased")
+        await judged(previous_id=emptied)
+        good = await judged("open")
+        followed = await judged(previous_id=good)
+    assert set(await ids(engine)) == {good, followed}
 
 
 async def test_the_same_question_comes_together_with_all_that_was_said(engine, tenant) -> None:

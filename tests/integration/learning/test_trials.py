@@ -16,7 +16,7 @@ from db.tenancy import as_tenant
 from master.learning.rounds import Rounds, learn
 from master.learning.rulings import decide
 from master.learning.settings import LearningSettings
-from master.learning.trials import BY, MOST_CANARIES, run_trials, standing
+from master.learning.trials import BY, MOST_CANARIES, MOST_SHADOWS, run_trials, standing
 from master.rules.rule import Arm
 from master.rules.trial import Verdict
 from queue_schemas.states import RuleState
@@ -252,6 +252,23 @@ async def test_no_more_than_a_few_are_tried_at_once(engine: AsyncEngine, tenant:
     assert await look(engine, tenant, ALONE) == []
 
 
+async def test_the_shadow_has_room_for_a_few_and_is_left_in_the_end(
+    engine: AsyncEngine, tenant: UUID
+) -> None:
+    for number in range(MOST_SHADOWS + 2):
+        await put(engine, tenant, name=f"rule-{number}", words=f"Words {number}.")
+    assert [each.state for each in await look(engine, tenant, ALONE)] == [SHADOW] * MOST_SHADOWS
+    assert await look(engine, tenant, ALONE) == []
+    moved = await look(engine, tenant, ALONE, later=timedelta(days=61))
+    assert [each.state for each in moved] == [REJECTED] * MOST_SHADOWS + [SHADOW] * 2
+    assert moved[0].note == "given up after 60 days in the shadow"
+
+
+async def test_a_shadow_that_a_person_wanted_stays_one(engine: AsyncEngine, tenant: UUID) -> None:
+    await put(engine, tenant, SHADOW)
+    assert await look(engine, tenant, ALONE, later=timedelta(days=61)) == []
+
+
 # --- a whole round -------------------------------------------------------------------------------
 
 
@@ -293,3 +310,28 @@ async def test_what_fails_for_one_tenant_is_done_for_the_others(
     fitted = used(broken.id, Arm.CANARY) | {"arm": "no such arm"}
     await voted(engine, tenant, fitted, good=1)
     assert [each.id for each in await learn(engine, BY_HAND, 60.0)] == [canary.id]
+
+
+async def test_a_tenant_whose_rules_somebody_holds_does_not_hold_up_the_others(
+    engine: AsyncEngine, tenant: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("master.learning.rounds._LOCK_TIMEOUT", "10ms")
+    other = await tenant_named(engine, "other")
+    for each in (tenant, other):
+        canary = await put(engine, each, CANARY)
+        await compared(engine, canary, Arm.CANARY, GOOD, BAD)
+        for person in ("ann", "bob", "eve", "joe", "kim"):
+            await answered(engine, each, human(person, 0.0, reason="too_verbose"))
+    async with as_tenant(engine, tenant) as somebody:
+        await rules.hold(somebody, tenant)
+        found = await learn(engine, BY_HAND, 60.0)
+    assert [(each.tenant, each.state) for each in found] == [(other, ACTIVE), (other, PROPOSED)]
+    found = await learn(engine, BY_HAND, 60.0)
+    assert [(each.tenant, each.state) for each in found] == [(tenant, ACTIVE), (tenant, PROPOSED)]
+
+
+async def test_many_who_look_at_once_propose_a_rule_once(engine: AsyncEngine, tenant: UUID) -> None:
+    for person in ("ann", "bob", "eve", "joe", "kim"):
+        await answered(engine, tenant, human(person, 0.0, reason="too_verbose"))
+    found = await asyncio.gather(*[learn(engine, BY_HAND, 60.0) for _ in range(4)])
+    assert sum(map(len, found)) == 1

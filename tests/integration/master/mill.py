@@ -16,6 +16,7 @@ from bus.memory import MemoryBroker, MemoryBus
 from master import app
 from master.running import Running
 from master.settings import MasterSettings
+from millrace.chaos.machine import NO_TLS
 from millrace.chaos.stack import until
 from millrace.one_machine import make_key
 from queue_schemas import topology
@@ -271,6 +272,7 @@ def _client(url: str, key: str) -> httpx2.AsyncClient:
         headers={"Authorization": f"Bearer {key}"},
         timeout=30,
         trust_env=False,
+        verify=NO_TLS,
         limits=httpx2.Limits(max_connections=500),
     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from typing import Any
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -302,6 +303,39 @@ async def test_a_deleted_conversation_leaves_no_word_and_its_bill(mill: Mill) ->
     assert (await record_of(mill, recalling))["state"] == "completed"
     refused = await mill.ask("And now?", conversation=named(first), user="dora")
     assert refused.status_code == 404
+
+
+async def test_a_deleted_response_is_nowhere_in_its_conversation(mill: Mill) -> None:
+    secret = "frobozz"
+    first = await say(mill, f"The word is {secret}.", "new", user="drew")
+    conversation, request = named(first), first.headers["x-millrace-request-id"]
+    for number in range(2):
+        await say(mill, f"Fact {number}.", conversation, user="drew")
+    path = f"/v1/conversations/{conversation}?user=drew"
+
+    async def summarised() -> Any:
+        return (await mill.http.get(path)).json()["summary"]
+
+    summary = await until(summarised, 10)
+    given = await record_of(mill, await say(mill, "Which?", conversation, user="drew"))
+    assert given["remembered"]["summary"]
+    vectors = "SELECT count(*) FROM millrace.exchange_vectors WHERE request_id = :id"
+    gone = await mill.http.delete(f"/v1/responses/resp_{UUID(request).hex}")
+    assert gone.json()["deleted"]
+    assert (await mill.rows(vectors, id=request))[0][0] == 0
+    for table in ("requests", "subtasks", "conversations"):
+        query = f"""
+            SELECT count(*) FROM millrace.{table} t
+             WHERE CAST(t.* AS text) LIKE :word AND CAST(t.* AS text) NOT LIKE :own
+        """
+        left = await mill.rows(query, word=f"%{secret}%", own=f"%{request}%")
+        assert left[0][0] == 0, table
+    assert (await mill.record(summary["request"]))["answer"] == ""
+    left_of = (await mill.record(given["id"]))["remembered"]
+    assert (left_of["summary"], left_of["note"]) == ("", "")
+    items = await mill.http.get(f"/v1/conversations/{conversation}/items?user=drew&limit=100")
+    assert len(items.json()["data"]) == 6
+    await until(summarised, 10)  # anew, of what is left
 
 
 async def test_deleting_stops_what_is_being_answered(mill: Mill) -> None:

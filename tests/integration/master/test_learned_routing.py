@@ -111,8 +111,8 @@ async def test_a_replica_learns_by_itself_and_adds_steps_by_what_held_when_it_wa
 
 
 async def test_ratings_over_the_api_count_for_the_model_that_answered(mill: Mill) -> None:
-    record = await asked(mill)
     for user in PEOPLE[:2]:
+        record = await asked(mill, user=user)
         body = {"request": record["id"], "rating": -1, "user": user}
         assert (await mill.http.post("/v1/feedback", json=body)).status_code == 201
     first = (await state(mill))["models"][0]

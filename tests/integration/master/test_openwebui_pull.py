@@ -9,15 +9,16 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import QueuePool
 
-from db import judgements, openwebui, requests
+from db import erasing, judgements, openwebui, requests
 from db.asked import Asked, Message
-from db.engine import create_engine
 from db.judgements import StoredJudgement
 from db.openwebui_tables import Outcome
 from db.tenancy import as_tenant
 from master.learning import pull
-from master.learning.pull import NoTenant, Round
+from master.learning.pull import NoTenant
+from master.learning.taking import Round
 from master.openwebui import OpenWebui, OpenWebuiError
 from master.settings import MasterSettings
 from millrace.chaos.engine import serve
@@ -339,15 +340,108 @@ async def test_an_open_webui_that_is_away_is_an_outage(site: Site) -> None:
     assert raised.value.outage
 
 
-async def test_only_one_reads_at_a_time(site: Site, migrated_url: str) -> None:
-    async with as_tenant(site.engine, site.tenant) as connection:
-        assert await openwebui.hold(connection, site.tenant, site.client.url, wait=False)
-        other = create_engine(migrated_url)
-        try:
-            assert await pull.pull(other, site.client, site.tenant, now=0) is None
-        finally:
-            await other.dispose()
+async def test_only_one_reads_at_a_time_and_a_dead_one_does_not_hinder_others(site: Site) -> None:
+    async def hold(round_: UUID, seconds: float) -> bool:
+        async with as_tenant(site.engine, site.tenant) as connection:
+            return await openwebui.hold(connection, site.tenant, site.client.url, round_, seconds)
+
+    first, second = uuid4(), uuid4()
+    assert await hold(first, 60)
+    assert await pull.pull(site.engine, site.client, site.tenant, now=0) is None
     assert site.there.asked == []
+    assert await hold(first, 0)
+    await site.pull()
+    assert await hold(second, 60)
+    assert not await hold(first, 60)
+
+
+async def test_no_transaction_is_open_while_open_webui_is_asked(site: Site) -> None:
+    in_use: list[int] = []
+    pool = site.engine.pool
+    assert isinstance(pool, QueuePool)
+    site.there.before_call = lambda: in_use.append(pool.checkedout())
+    for _ in range(PAGE + 1):
+        site.there.rate("m1", "ann", "c1", 1)
+    await site.pull()
+    assert in_use == [0, 0, 0]  # two pages, and the ids
+
+
+async def test_a_long_list_is_read_in_several_rounds(site: Site) -> None:
+    made = [await site.answered(f"m{number}") for number in range(3)]
+    site.there.rate("m0", "ann", "c1", 1)
+    for _ in range(2 * PAGE):
+        site.there.clock += 1000
+        site.there.rate("m1", "ann", "c1", 1)
+    began = site.there.clock
+    assert (await site.pull(pages=1)).more
+    site.there.clock += 1000
+    site.there.rate("m2", "ann", "c1", 1)  # moves the others down
+    assert (await site.pull(pages=1)).more
+    assert await site.watermark() == 0
+    assert not (await site.pull(pages=2)).more
+    assert await site.watermark() == began
+    assert [len(await site.judged(request)) for request in made] == [1, 1, 1]
+    site.there.asked.clear()
+    await site.pull()
+    assert len(site.there.asked) == 1
+
+
+async def test_what_was_read_before_an_outage_stays_and_is_not_read_again(site: Site) -> None:
+    first, last = await site.answered("m1"), await site.answered("m2")
+    site.there.rate("m2", "ann", "c1", 1)
+    for _ in range(PAGE):
+        site.there.clock += 1000
+        site.there.rate("m1", "ann", "c1", 1)
+
+    def away(number: int) -> None:
+        site.there.status = 503
+
+    site.there.before_page = away
+    with pytest.raises(OpenWebuiError):
+        await site.pull()
+    assert [len(await site.judged(request)) for request in (first, last)] == [1, 0]
+    site.there.before_page = lambda number: None
+    site.there.status = None
+    site.there.asked.clear()
+    await site.pull()
+    assert "page=2" in site.there.asked[0]
+    assert len(await site.judged(last)) == 1
+
+
+async def test_an_earlier_rating_that_is_read_later_does_not_count(site: Site) -> None:
+    request = await site.answered("m1")
+    site.there.rate("m1", "ann", "c1", 1)
+    for _ in range(PAGE):
+        site.there.clock += 1000
+        site.there.rate("m2", "ann", "c1", 1)
+    site.there.clock += 1000
+    site.there.rate("m1", "ann", "c1", -1)
+    assert (await site.pull()).outcomes[Outcome.STORED] == 2
+    assert [made.score for made in await site.judged(request)] == [0.0]
+
+
+async def test_more_than_one_round_can_compare_is_left_to_the_next(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [await site.answered(f"m{number}", "gone") for number in range(3)]
+    site.there.gone = {"gone"}  # in no page, only in the ids
+    for number in range(3):
+        site.there.rate(f"m{number}", "gone", "c1", 1)
+    for _ in range(PAGE + 1):
+        site.there.rate("other", "ann", "c1", 1)
+    monkeypatch.setattr(pull, "_MOST_COMPARED", 2)
+    assert (await site.pull()).more
+    assert not (await site.pull()).more
+    assert [len(await site.judged(request)) for request in made] == [1, 1, 1]
+
+
+async def test_what_is_rated_after_its_conversation_was_deleted_is_not_stored(site: Site) -> None:
+    request = await site.answered("m1")
+    async with site.engine.begin() as connection:
+        await erasing.erase(connection, {request: {"steps": []}})
+    site.there.rate("m1", "ann", "c1", -1, comment="It said xyzzy.")
+    assert (await site.pull()).outcomes == {Outcome.UNKNOWN: 1}
+    assert await site.judged(request) == []
 
 
 async def test_without_a_name_the_only_tenant_owns_the_ratings(

@@ -90,6 +90,7 @@ async def test_an_approved_prompt_changes_the_next_answer_until_it_is_taken_back
         "version": 1,
         "arm": "active",
         "model": None,
+        "kind": "prompt",
         "change": {"kind": "prompt", "text": RHYME},
     }
     assert await said(mill, "lake") == "mill speaks"

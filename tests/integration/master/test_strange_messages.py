@@ -222,7 +222,8 @@ CRAZY: dict[str, Callable[[Completed], Completed]] = {
 async def test_a_result_that_the_database_refuses_harms_no_other(
     make_mill: MakeMill, name: str
 ) -> None:
-    mill = await make_mill(SCRIPT)
+    # Long enough that a busy machine finds it running.
+    mill = await make_mill(a_script(text="one two three", tokens_per_second=3))
 
     async def claimed() -> Any:
         query = "SELECT id, request_id, execution FROM millrace.subtasks WHERE state = 'running'"

@@ -225,8 +225,9 @@ def test_never_more_than_a_few_at_a_time() -> None:
 def test_where_nobody_decides_nothing_is_added() -> None:
     [made] = found(BETTER)
     theirs = {"name": "n8n", "change": {}, "provenance": {"workflow": "n8n"}}
-    known = [stored(made, RuleState.PROPOSED, **theirs)] * module.MOST_PROPOSED
-    assert found(BETTER, known=known) == []
+    for state in (RuleState.PROPOSED, RuleState.SHADOW):
+        known = [stored(made, state, **theirs)] * module.MOST_PROPOSED
+        assert found(BETTER, known=known) == []
 
 
 rows = st.builds(

@@ -1,7 +1,11 @@
 """Plans without words, and what is left of what was recalled."""
 
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import pytest
+
+from db.forgotten import Mark
 from master.forgetting import without, without_prompts, wordless
 from master.planning.plan import Plan
 
@@ -55,8 +59,34 @@ def test_a_plan_without_prompts_keeps_the_rest() -> None:
     Plan.model_validate(left)
 
 
-def test_only_what_was_recalled_from_the_conversation_goes() -> None:
-    gone, stays = UUID(int=1), UUID(int=2)
-    recalled = [{"conversation": str(each), "text": "x"} for each in (gone, stays)]
-    left = without({"note": "x", "recalled": recalled, "summary": "s"}, gone)
-    assert left == {"note": "", "recalled": recalled[1:], "summary": "s"}
+GONE, STAYS = UUID(int=1), UUID(int=2)
+ASKED_AT = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+def test_only_what_was_recalled_of_what_was_deleted_goes() -> None:
+    recalled = [{"request": str(each), "text": "x"} for each in (GONE, STAYS)]
+    given = {"note": "x", "recalled": recalled, "summary": "s", "messages": ["x"]}
+    left = without(given, Mark(GONE, GONE, [GONE], None))
+    assert left == {
+        "note": "",
+        "recalled": recalled[1:],
+        "exchanges": [],
+        "summary": "s",
+        "messages": ["x"],
+    }
+
+
+@pytest.mark.parametrize(("hours", "summary"), [(0, ""), (1, ""), (-1, "s")])
+def test_a_window_with_a_deleted_response_goes_and_a_summary_that_covers_it(
+    hours: int, summary: str
+) -> None:
+    until = (ASKED_AT + timedelta(hours=hours)).isoformat()
+    given = {
+        "messages": ["x", "y"],
+        "exchanges": [str(GONE), str(STAYS)],
+        "summary": "s",
+        "summarised_until": until,
+    }
+    left = without(given, Mark(GONE, GONE, [GONE], ASKED_AT))
+    assert (left["messages"], left["exchanges"]) == ([], [str(STAYS)])
+    assert left["summary"] == summary

@@ -31,8 +31,10 @@ def used(
     name: str = "rule", *, arm: Arm = Arm.ACTIVE, only: str | None = None, **says: Any
 ) -> UsedRule:
     """A rule that fits a question; `only`: where this model answers."""
-    version = uuid5(_NAMES, name)
-    return UsedRule(id=version, name=name, version=1, arm=arm, model=only, change=change(**says))
+    version, made = uuid5(_NAMES, name), change(**says)
+    return UsedRule(
+        id=version, name=name, version=1, arm=arm, model=only, kind=made.kind, change=made
+    )
 
 
 def rule(

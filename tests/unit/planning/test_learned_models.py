@@ -93,8 +93,8 @@ def test_a_model_is_only_preferred_to_the_one_it_was_compared_with() -> None:
 
 def rule(**change: object) -> UsedRule:
     route = RouteChange(kind=RuleKind.ROUTE, model=SMALL)
-    fields = {"id": uuid4(), "name": "r", "version": 1, "arm": Arm.ACTIVE, "change": route}
-    return UsedRule.model_validate(fields | change)
+    fields = {"id": uuid4(), "name": "r", "version": 1, "arm": Arm.ACTIVE, "kind": route.kind}
+    return UsedRule.model_validate(fields | {"change": route} | change)
 
 
 def test_a_route_rule_comes_before_what_was_learned() -> None:

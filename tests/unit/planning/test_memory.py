@@ -90,6 +90,18 @@ def test_a_question_of_no_conversation_stays_as_it_is() -> None:
     assert woven(question) is question
 
 
+def test_images_of_earlier_questions_are_not_stored_again() -> None:
+    image: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    seen: Any = {"role": "user", "content": [{"type": "text", "text": "See"}, image]}
+    said: Any = {"role": "assistant", "content": "I see."}
+    before = Past(HERE, (Exchange(UUID(int=1), at(1), (seen,), said),), uncovered=1)
+    given = remember(before, ASKED, window=2, room=PLENTY)
+    assert given.messages[0] == seen
+    noted, answer = given.in_words().messages
+    assert "AAAA" not in str(noted)
+    assert (text_of(noted), answer) == ("See\n[image]", said)
+
+
 def test_rounds_of_a_tool_belong_to_their_question() -> None:
     rounds = (exchange(1), exchange(2, role="tool"), exchange(3, role="tool"), exchange(4))
     assert [len(turn) for turn in turns(rounds)] == [3, 1]

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from master.planning.chat import estimate_chat_tokens, text_of
 from master.planning.front_end import background_task
 from master.planning.plan import StepKind
@@ -33,7 +35,23 @@ def test_what_does_not_fit_the_model_waits_for_the_next_summary() -> None:
     found = [exchange(n, "x" * 800) for n in range(9)]
     chosen = to_summarise(found, None, 4, tight)
     assert 1 <= len(chosen) < 7
-    assert estimate_chat_tokens(summary_question(chosen, None).messages) + 600 <= 1500
+    assert estimate_chat_tokens(summary_question(chosen, None, tight).messages) + 600 <= 1500
+
+
+@pytest.mark.parametrize("text", ["word " * 700, "語" * 3000, "a" * 2000 + "語" * 1000])
+def test_a_turn_that_no_summary_has_room_for_is_shortened(text: str) -> None:
+    rounds = [exchange(1), *(exchange(n, text, role="tool") for n in range(2, 40))]
+    for model in (small(context_length=2048, max_output_tokens=500), small(context_length=8192)):
+        chosen = to_summarise([*rounds, exchange(50), exchange(51)], None, 4, model)
+        assert len(chosen) == 39
+        question = summary_question(chosen, None, model)
+        assert estimate_chat_tokens(question.messages) + 600 <= model.context_length
+        assert "question 1" in text_of(question.messages[1])
+
+
+def test_a_context_that_is_too_small_for_any_summary_gets_none() -> None:
+    tiny = small(context_length=1100, max_output_tokens=200)
+    assert to_summarise([exchange(n) for n in range(9)], None, 4, tiny) == ()
 
 
 def test_rounds_of_a_tool_are_not_torn_apart() -> None:
@@ -43,7 +61,7 @@ def test_rounds_of_a_tool_are_not_torn_apart() -> None:
 
 def test_the_earlier_summary_is_handed_on_and_all_is_quoted() -> None:
     question = summary_question(
-        [exchange(3, "Wie heißt der Fluss und wo ist er?")], Summary("S1", at(0))
+        [exchange(3, "Wie heißt der Fluss und wo ist er?")], Summary("S1", at(0)), small()
     )
     instructions, material = (text_of(message) for message in question.messages)
     assert instructions.startswith("Fasse dieses Gespräch")
@@ -52,7 +70,7 @@ def test_the_earlier_summary_is_handed_on_and_all_is_quoted() -> None:
 
 
 def test_it_is_a_background_task_for_the_model_of_the_role() -> None:
-    question = summary_question([exchange(1)], None)
+    question = summary_question([exchange(1)], None, small())
     assert background_task(question) == TASK
     for roles, model in (({}, SMALL), ({"summarise": CODER}, CODER), ({"task": CODER}, SMALL)):
         made = plan(question, fleet(small(), coder(), roles=roles))

@@ -336,7 +336,9 @@ def test_the_narrower_of_two_such_rules_counts() -> None:
 def test_a_control_changes_nothing_and_is_recorded() -> None:
     tried = rule(top=7, state=RuleState.CANARY, share=1e-9)
     asked = under(looking(), tried)
-    assert [each.arm for each in asked.rules] == [Arm.CONTROL]
+    assert [(each.arm, each.kind, each.change) for each in asked.rules] == [
+        (Arm.CONTROL, "retrieval", None)
+    ]
     assert wanted(asked)[1] == 3
 
 
@@ -351,6 +353,15 @@ def test_a_route_to_documents_looks_them_up_if_there_are_any(strategy: str, only
     assert wanted(asked) == ("default", 7, 10, only, True)
     assert len(asked.rules) == 2
     assert plan(asked, fleet()).strategy == strategy
+
+
+def test_a_plan_does_not_repeat_what_says_nothing_to_its_steps() -> None:
+    many = [rule(f"r-{n}", text="word " * 390, state=RuleState.SHADOW) for n in range(20)]
+    asked = under(question("Why?", SMALL), *many, rule(text=RHYME))
+    stored = plan(asked, fleet()).model_dump_json(exclude_defaults=True)
+    assert len(plan(asked, fleet()).rules) == 21
+    assert len(stored) < 5_000
+    assert asked.rules == Plan.model_validate_json(stored).rules
 
 
 def test_which_request_it_is_decides_the_arm() -> None:

@@ -37,7 +37,7 @@ def test_names_are_unique() -> None:
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("queue", (*KEPT, *LOSSY, topology.N8N), ids=lambda queue: queue.name)
+@pytest.mark.parametrize("queue", [*KEPT, *LOSSY, topology.N8N], ids=lambda queue: queue.name)
 def test_only_arguments_that_every_supported_broker_takes(queue: Queue) -> None:
     assert set(queue.arguments()) <= SUPPORTED_ARGUMENTS
 

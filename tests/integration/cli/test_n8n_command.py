@@ -74,7 +74,7 @@ def fake(folder: Path, fails: str = "") -> tuple[str, Path]:
     """A command that writes down how it was called."""
     script, record = folder / "n8n.py", folder / "record"
     script.write_text(FAKE.format(record=str(record), fails=fails))
-    return f"{sys.executable} {script}", record
+    return f"{sys.executable} -S {script}", record
 
 
 def test_it_imports_and_publishes_and_leaves_no_secret_behind(

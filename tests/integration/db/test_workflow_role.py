@@ -94,7 +94,7 @@ async def test_a_note_waits_in_the_inbox(n8n: AsyncConnection) -> None:
     await n8n.execute(text("RESET ROLE"))
     held = await inbox.hold(n8n, row["note"])
     assert held is not None
-    assert held.note == said
+    assert json.loads(held.note) == said
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,9 @@ async def test_a_note_waits_in_the_inbox(n8n: AsyncConnection) -> None:
         ("elsewhere", {}, "source"),
         ("webhook", [1], "object"),
         ("webhook", {"comment": "x" * 200_001}, "too long"),
+        ("webhook", {"of": [{"many": -(10**4000)}]}, "too large"),
     ],
-    ids=["unknown source", "no object", "too long"],
+    ids=["unknown source", "no object", "too long", "long number"],
 )
 async def test_what_is_no_note_is_refused_with_the_reason(
     n8n: AsyncConnection, source: str, note: Any, problem: str
