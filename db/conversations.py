@@ -125,7 +125,7 @@ async def change(
 
 _TOUCH = text("""
     UPDATE millrace.conversations
-       SET updated_at = now(), embed_at = now(), title = coalesce(title, CAST(:title AS text)),
+       SET updated_at = now(), title = coalesce(title, CAST(:title AS text)),
            summarise_at = CASE WHEN :due THEN coalesce(summarise_at, now()) ELSE summarise_at END
      WHERE tenant_id = :tenant AND id = :id
 """)

@@ -103,8 +103,21 @@ _REQUEST = """
             :asked)
     RETURNING id, tenant_id, end_user, priority, model, asked_digest
 """
-_ADD = Statement(f"WITH request AS ({_REQUEST}), {_ADD_SUBTASKS}")
-_ADD_ASKED = Statement(f"WITH request AS ({_REQUEST}), {ADD_ASKED} {_ADD_SUBTASKS}")
+# With the request, not before it: else whoever gives exchanges vectors finds none and is done.
+_TO_EMBED = """
+    conversation AS (
+        UPDATE millrace.conversations SET embed_at = now()
+         WHERE id = CAST(:conversation AS uuid)
+    ),
+"""
+_ADD = {
+    (asked, inside): Statement(
+        f"WITH request AS ({_REQUEST}), {ADD_ASKED * asked} {_TO_EMBED * inside} {_ADD_SUBTASKS}"
+    )
+    for asked in (False, True)
+    for inside in (False, True)
+}
+"""By whether something is kept of who asked, and whether it is a part of a conversation."""
 _ADD_MORE = text(f"""
     WITH request AS (
         SELECT id, tenant_id, end_user, priority FROM millrace.requests WHERE id = :request
@@ -142,7 +155,7 @@ async def add(
         "conversation": request.conversation,
         **(request.asked or Asked()).values(),
     }
-    statement = _ADD_ASKED if request.asked else _ADD
+    statement = _ADD[request.asked is not None, request.conversation is not None]
     await statement.run(connection, values | _rows(request.id, steps, 0, held_seconds))
 
 

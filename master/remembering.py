@@ -16,6 +16,7 @@ from master.planning.chat import ChatMessage, estimate_chat_tokens, last_user, t
 from master.planning.front_end import background_task
 from master.planning.memory import Past, remember, wants_summary
 from master.planning.question import Fleet, Question
+from master.planning.remembered import NEW, Wish
 from master.planning.strategies import GROWING, named
 from master.planning.under_rules import most_told
 from master.recall import Found, Recall
@@ -23,9 +24,6 @@ from master.rules.matching import RuleInForce
 from master.submit import Asker
 from queue_schemas.registry import RESERVED_PREFIX
 
-NEW = "new"
-"""What a client says that wants another conversation."""
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
 _PREFIX = "conv_"
 _ID = re.compile(rf"{_PREFIX}([0-9a-f]{{32}})")
 _TITLE_CHARACTERS = 80
@@ -38,16 +36,6 @@ class UnknownConversation(LookupError):
 
 class OtherUser(PermissionError):
     """The conversation is another person's."""
-
-
-@dataclass(frozen=True)
-class Wish:
-    """The conversation that a question is to go on with."""
-
-    name: str
-    """`new`, an id (`conv_…`), or a name that the client made up, unknown at first."""
-    recall: bool | None = None
-    """Whether to look for what was said elsewhere; None: as the master is set."""
 
 
 @dataclass(frozen=True)

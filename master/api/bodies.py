@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from master.api import errors
 from master.api.chat_schema import REFUSED, WITHOUT_EFFECT, ChatRequest
 from master.planning.question import Retrieval
-from master.remembering import Wish
+from master.planning.remembered import Wish
 
 MAX_TEXT_BYTES = 2_000_000
 STRICT_HEADER = "x-millrace-strict"

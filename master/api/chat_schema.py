@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from master.api.images import BadImage, check_data_url
 from master.planning.question import COLLECTION_NAME
-from master.remembering import NAME as CONVERSATION_NAME
+from master.planning.remembered import NAME as CONVERSATION_NAME
 from master.settings import MOST_CACHE_SECONDS
 
 MAX_MESSAGES = 2048

@@ -10,8 +10,9 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from db import conversations
 from master.api import errors, outages
 from master.planning.question import Question
+from master.planning.remembered import NEW, Wish
 from master.planning.strategies import UnknownModel, model_names
-from master.remembering import NEW, OtherUser, UnknownConversation, Wish, remembering
+from master.remembering import OtherUser, UnknownConversation, remembering
 from master.running import Running
 from master.submit import Accepted, Asker
 from queue_schemas.registry import RESERVED_PREFIX

@@ -21,9 +21,9 @@ from master.api.idempotency import body_digest, idempotency_key
 from master.api.messages import message_id
 from master.live import Live
 from master.planning.question import Question
+from master.planning.remembered import Wish
 from master.planning.strategies import FROM_DOCUMENTS, named
 from master.planning.under_rules import asked_of
-from master.remembering import Wish
 from master.rules.matching import RuleInForce, steady
 from master.rules.rule import RouteChange
 from master.running import Running

@@ -16,7 +16,7 @@ from master.api.chat_schema import (
     MemoryRequest,
     RetrievalRequest,
 )
-from master.remembering import NAME as CONVERSATION_NAME
+from master.planning.remembered import NAME as CONVERSATION_NAME
 
 Message = dict[str, JsonValue]
 

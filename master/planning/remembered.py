@@ -1,5 +1,6 @@
 """What a question was given of its conversation, as it is stored with it and shown."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 from uuid import UUID
@@ -7,6 +8,20 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from master.planning.chat import in_words
+
+NEW = "new"
+"""What a client says that wants another conversation."""
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The conversation that a question is to go on with."""
+
+    name: str
+    """`new`, an id (`conv_…`), or a name that the client made up, unknown at first."""
+    recall: bool | None = None
+    """Whether to look for what was said elsewhere; None: as the master is set."""
 
 
 def shown_id(conversation: UUID) -> str:

@@ -13,6 +13,10 @@ from schemathesis import GenerationMode, checks
 from schemathesis.core.failures import Failure, FailureGroup
 from schemathesis.specs.openapi import checks as openapi
 
+# Here and not when it is first needed: the import reads syntax trees, which Python 3.11 does not
+# do well while another thread does so too.
+from schemathesis.specs.openapi.schemas import OpenApiSchema
+
 from millrace.chaos.stack import Stack
 from tests.scenarios.conftest import MakeStack
 
@@ -53,7 +57,7 @@ def stack(make_stack: MakeStack) -> Stack:
 
 
 @pytest.fixture
-def document(stack: Stack) -> Any:
+def document(stack: Stack) -> OpenApiSchema:
     return schemathesis.openapi.from_url(f"{stack.url}/openapi.json")
 
 

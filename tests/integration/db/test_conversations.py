@@ -262,21 +262,36 @@ async def test_vectors_are_due_once_until_something_is_said(
 ) -> None:
     of = await begun(engine, tenant)
     request = await asked(engine, of)
-    await touched(engine, of)
     async with engine.begin() as connection:
         [taken] = await exchange_vectors.take(connection, 9, 60.0)
         assert await exchange_vectors.take(connection, 9, 60.0) == []
         assert await exchange_vectors.missing(connection, of.id, "tiny", 9) == [request]
     async with as_tenant(engine, tenant) as connection:
         await exchange_vectors.put(connection, of.id, "tiny", [(request, [1.0])])
-    await touched(engine, of)  # meanwhile
+    meanwhile = await asked(engine, of)
     async with engine.begin() as connection:
         await exchange_vectors.release(connection, taken, None)
         [taken] = await exchange_vectors.take(connection, 9, 60.0)
-        assert await exchange_vectors.missing(connection, of.id, "tiny", 9) == []
-        assert await exchange_vectors.missing(connection, of.id, "another", 9) == [request]
+        assert await exchange_vectors.missing(connection, of.id, "tiny", 9) == [meanwhile]
+        assert await exchange_vectors.missing(connection, of.id, "another", 9) == [
+            meanwhile,
+            request,
+        ]
         await exchange_vectors.release(connection, taken, None)
         assert await exchange_vectors.take(connection, 9, 60.0) == []
+
+
+async def test_who_looks_before_the_question_is_stored_does_not_lose_it(
+    engine: AsyncEngine, tenant: UUID
+) -> None:
+    of = await begun(engine, tenant)
+    await touched(engine, of)  # what is remembered was read; the request is not stored yet
+    async with engine.begin() as connection:
+        for taken in await exchange_vectors.take(connection, 9, 60.0):
+            await exchange_vectors.release(connection, taken, None)
+    await asked(engine, of)
+    async with engine.begin() as connection:
+        assert [one.id for one in await exchange_vectors.take(connection, 9, 60.0)] == [of.id]
 
 
 async def test_a_deleted_conversation_takes_its_vectors_and_lets_its_requests_be(

@@ -72,7 +72,7 @@ async def test_who_reads_a_byte_a_second_is_cut_and_can_read_its_answer_later(
     with connect(mill) as client:
         await until(lambda: begun(mill), 10)
         reading = asyncio.create_task(read_slowly(client, 60))
-        await until(lambda: only_stream(mill, "mill"), 10)
+        await until(lambda: only_stream(mill, "mill"), 30)
         reading.cancel()
     # The generation was not stalled by it, and the request was not cancelled.
     record = await mill.until_state(await request_of(mill, "much"), "completed")
