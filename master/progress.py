@@ -13,7 +13,7 @@ from pydantic import JsonValue, ValidationError
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import ledger, requests, subtasks
+from db import ledger, new_requests, requests, subtasks
 from db.judgements import NewJudgement
 from db.subtasks import StoredSubtask
 from master import ending
@@ -118,7 +118,7 @@ async def _grow(
     known = {step.step for step in steps}
     added = {uuid4(): step for step in grown.steps if step.key not in known}
     if added:
-        await requests.add_steps(connection, request, new_subtasks(added), len(steps))
+        await new_requests.add_steps(connection, request, new_subtasks(added), len(steps))
     return bool(added)
 
 

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import dead, requests, rules
+from db import dead, new_requests, rules
 from db.dead import Original
 from master.planning.growth import beginning
 from master.planning.plan import Plan
@@ -64,7 +64,7 @@ async def redrive(
     plan = _under_rules(plan, {rule.id for rule in in_force if rule.state in _HOLDING})
     again = uuid4()
     row = _row(original, again, plan, model)
-    await requests.add(connection, row, new_subtasks({uuid4(): step for step in plan.steps}))
+    await new_requests.add(connection, row, new_subtasks({uuid4(): step for step in plan.steps}))
     return Redriven(again, fresh=True)
 
 
@@ -89,13 +89,13 @@ def _under_rules(plan: Plan, holding: Set[UUID]) -> Plan:
     return plan.model_copy(update={"rules": kept})
 
 
-def _row(original: Original, again: UUID, plan: Plan, model: str | None) -> requests.NewRequest:
+def _row(original: Original, again: UUID, plan: Plan, model: str | None) -> new_requests.NewRequest:
     only = plan.steps[0].model if len(plan.steps) == 1 else None
     # A client that named a model asked for that one; now the operator does.
     named = original.model in {step["model"] for step in original.plan["steps"]}
     asked = only if model is not None and named and only is not None else original.model
     seed = original.question["parameters"].get("seed")
-    return requests.NewRequest(
+    return new_requests.NewRequest(
         id=again,
         tenant=original.tenant,
         end_user=original.end_user,

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import requests
+from db import new_requests
 from db.asked import Asked, Message
 from master import metrics
 from master.dispatch import HOLD_SECONDS, Dispatcher, make_call
@@ -150,7 +150,7 @@ async def submit(
     try:
         async with to.engine.connect() as connection:
             # No transaction around it: the one statement commits by itself.
-            await requests.add(connection, row, new_subtasks(ids), held_seconds)
+            await new_requests.add(connection, row, new_subtasks(ids), held_seconds)
     except BaseException:
         to.dispatcher.give_back(starting, at_once=at_once)
         raise
@@ -181,12 +181,12 @@ def _row(
     plan: Plan,
     request: UUID,
     seed: int,
-) -> requests.NewRequest:
+) -> new_requests.NewRequest:
     asked = vars(question) | ({"response": terms.note} if terms.note is not None else {})
     if question.remembered is not None:
         asked["remembered"] = question.remembered.in_words()
     is_task = plan.steps[0].kind is StepKind.TASK
-    return requests.NewRequest(
+    return new_requests.NewRequest(
         id=request,
         tenant=asker.tenant,
         end_user=asker.end_user,
@@ -225,7 +225,7 @@ def _admit(to: Submission, plan: Plan) -> None:
 
 
 def _calls(
-    to: Submission, accepted: Accepted, ids: Mapping[UUID, Step], row: requests.NewRequest
+    to: Submission, accepted: Accepted, ids: Mapping[UUID, Step], row: new_requests.NewRequest
 ) -> list[SubtaskRequest]:
     calls = [
         make_call(
@@ -253,10 +253,10 @@ def _seed(question: Question) -> int:
     return wanted if isinstance(wanted, int) else secrets.randbelow(2**31)
 
 
-def new_subtasks(steps: Mapping[UUID, Step]) -> list[requests.NewSubtask]:
+def new_subtasks(steps: Mapping[UUID, Step]) -> list[new_requests.NewSubtask]:
     """Steps as rows to be stored."""
     return [
-        requests.NewSubtask(
+        new_requests.NewSubtask(
             subtask, step.key, step.kind.value, step.model, step.depends_on, step.seconds
         )
         for subtask, step in steps.items()

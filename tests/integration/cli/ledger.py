@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from db import requests, subtasks, tenants
+from db import new_requests, requests, subtasks, tenants
 from db.models import attempts
 from master.planning.plan import AggregatorName, Plan, Step
 from queue_schemas.states import RequestState, SubtaskState
@@ -41,7 +41,7 @@ class Books:
         )
         from pydantic_core import to_json  # noqa: PLC0415
 
-        row = requests.NewRequest(
+        row = new_requests.NewRequest(
             uuid4(),
             owner,
             end_user,
@@ -52,8 +52,8 @@ class Books:
             None,
             60.0,
         )
-        step = requests.NewSubtask(uuid4(), "answer", "answer", model)
-        await requests.add(self.connection, row, [step])
+        step = new_requests.NewSubtask(uuid4(), "answer", "answer", model)
+        await new_requests.add(self.connection, row, [step])
         return row.id, step.id
 
     async def dead(self, **whose: Any) -> tuple[UUID, UUID]:

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from db import requests, tenants
+from db import new_requests, tenants
 from db.asked import Asked, Message
 from db.engine import create_engine
 from millrace.chaos.engine import serve
@@ -118,7 +118,7 @@ async def _answered(url: str) -> None:
     engine = create_engine(url)
     async with engine.begin() as connection:
         tenant = await tenants.ensure_tenant(connection, "acme")
-        row = requests.NewRequest(
+        row = new_requests.NewRequest(
             uuid4(),
             tenant,
             "ann",
@@ -130,7 +130,7 @@ async def _answered(url: str) -> None:
             deadline_seconds=600,
             asked=Asked(message=Message("m1", "ann", "c1", "q1")),
         )
-        await requests.add(connection, row, [])
+        await new_requests.add(connection, row, [])
     await engine.dispose()
 
 

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import outbox, requests
+from db import new_requests, outbox
 from master.planning.plan import AggregatorName, Plan, Step, StepKind
 from master.redrive import NotRedrivable, redrive
 from master.submit import new_subtasks
@@ -76,7 +76,7 @@ def a_plan(parts: int, *, synthesis: bool) -> Plan:
 async def store(site: Site, plan: Plan) -> UUID:
     """Accept a request as submit does."""
     question = {"model": MODEL, "messages": [], "parameters": {}, "stream": False, "task": None}
-    row = requests.NewRequest(
+    row = new_requests.NewRequest(
         uuid4(),
         site.tenant,
         None,
@@ -88,7 +88,7 @@ async def store(site: Site, plan: Plan) -> UUID:
         deadline_seconds=600.0,
     )
     async with site.engine.begin() as connection:
-        await requests.add(connection, row, new_subtasks({uuid4(): s for s in plan.steps}))
+        await new_requests.add(connection, row, new_subtasks({uuid4(): s for s in plan.steps}))
     return row.id
 
 

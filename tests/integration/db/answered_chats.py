@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db import judgements, requests
+from db import judgements, new_requests
 from db.judgements import NewJudgement
 from db.models import JudgementKind, JudgementSource
 
@@ -43,11 +43,11 @@ async def answered(
     steps = steps or (step(),)
     asked = {"model": "millrace/auto", "messages": ASKED, "parameters": {}} | dict(question or {})
     made = {"strategy": "direct", "aggregator": "single", "steps": steps} | dict(plan or {})
-    new = requests.NewRequest(
+    new = new_requests.NewRequest(
         uuid4(), tenant, None, "millrace/auto", json.dumps(asked), json.dumps(made), 1, None, 600.0
     )
-    subtasks = [requests.NewSubtask(uuid4(), s["key"], s["kind"], s["model"]) for s in steps]
-    await requests.add(connection, new, subtasks)
+    subtasks = [new_requests.NewSubtask(uuid4(), s["key"], s["kind"], s["model"]) for s in steps]
+    await new_requests.add(connection, new, subtasks)
     await connection.execute(_SUCCEEDED, {"id": new.id})
     for name, value in (_COMPLETED | row).items():
         query = text(f"UPDATE millrace.requests SET {name} = :value WHERE id = :id")

@@ -10,7 +10,16 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db import chunks, claims, collections, documents, drafts, judgements, requests, tenants
+from db import (
+    chunks,
+    claims,
+    collections,
+    documents,
+    drafts,
+    judgements,
+    new_requests,
+    tenants,
+)
 from db.collections import Collection, NewCollection
 from db.corpus import Origin, Strategy
 from db.documents import NewDocument, StoredDocument
@@ -39,11 +48,11 @@ async def tenant_named(engine: AsyncEngine, name: str) -> UUID:
 
 async def asked(engine: AsyncEngine, tenant: UUID, end_user: str | None = None) -> UUID:
     """A request without a subtask."""
-    row = requests.NewRequest(
+    row = new_requests.NewRequest(
         uuid4(), tenant, end_user, "mill", "{}", "{}", seed=1, reply_to=None, deadline_seconds=600
     )
     async with engine.begin() as connection:
-        await requests.add(connection, row, [])
+        await new_requests.add(connection, row, [])
     return row.id
 
 

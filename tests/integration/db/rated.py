@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import judgements, requests
+from db import judgements, new_requests
 from db.judgements import NewJudgement
 from db.models import JudgementKind, JudgementSource
-from db.requests import NewSubtask
+from db.new_requests import NewSubtask
 from db.tenancy import as_tenant
 from master.rules.rule import Arm
 
@@ -58,12 +58,12 @@ async def answered(
 ) -> UUID:
     """A request of `by` with one step, or those given, that all succeeded with two executions."""
     planned = {"strategy": "direct", **plan} | ({"rules": list(rules)} if rules else {})
-    row = requests.NewRequest(
+    row = new_requests.NewRequest(
         uuid4(), tenant, by, model, "{}", json.dumps(planned), 1, None, deadline_seconds=600
     )
     given = [NewSubtask(uuid4(), "answer", "answer", "mill")] if steps is None else steps
     async with engine.begin() as connection:
-        await requests.add(connection, row, given)
+        await new_requests.add(connection, row, given)
         for statement in (_SUBTASKS, _ATTEMPTS, _REQUEST):
             await connection.execute(statement, {"request": row.id})
     async with as_tenant(engine, tenant) as connection:

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import conversations, exchange_vectors, requests, summaries
+from db import conversations, exchange_vectors, new_requests, requests, summaries
 from db.conversations import StoredConversation
 from db.summaries import Due
 from db.tenancy import as_tenant
@@ -31,11 +31,11 @@ async def asked(
     question: str = QUESTION,
 ) -> UUID:
     """A request of a conversation; answered, unless the answer is None."""
-    row = requests.NewRequest(
+    row = new_requests.NewRequest(
         uuid4(), of.tenant, of.end_user, "mill", question, "{}", 1, None, 600.0, conversation=of.id
     )
     async with engine.begin() as connection:
-        await requests.add(connection, row, [])
+        await new_requests.add(connection, row, [])
         if answer is not None:
             state = RequestState.COMPLETED
             await requests.finish(connection, row.id, state, answer=answer, finish_reason="stop")

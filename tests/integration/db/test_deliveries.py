@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db import requests, subtasks
+from db import new_requests, requests, subtasks
 from queue_schemas.messages import Completed, RunningSubtask, Started
 from queue_schemas.states import SubtaskState
 
@@ -15,9 +15,9 @@ S = SubtaskState
 
 async def add(connection: AsyncConnection, tenant: UUID) -> tuple[UUID, UUID]:
     """A request with one ready subtask."""
-    request = requests.NewRequest(uuid4(), tenant, None, "m", "{}", "{}", 1, "tokens.x", 60.0)
-    step = requests.NewSubtask(uuid4(), "answer", "answer", "m")
-    await requests.add(connection, request, [step])
+    request = new_requests.NewRequest(uuid4(), tenant, None, "m", "{}", "{}", 1, "tokens.x", 60.0)
+    step = new_requests.NewSubtask(uuid4(), "answer", "answer", "m")
+    await new_requests.add(connection, request, [step])
     return request.id, step.id
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db import outbox, requests, subtasks
+from db import new_requests, outbox, requests, subtasks
 from queue_schemas.messages import Completed, RunningSubtask, Started
 from queue_schemas.states import (
     REQUEST_MOVES,
@@ -31,11 +31,11 @@ async def add(
     priority: int = 0,
 ) -> tuple[UUID, list[UUID]]:
     """A request with ready steps."""
-    request = requests.NewRequest(
+    request = new_requests.NewRequest(
         uuid4(), tenant, end_user, "m", "{}", "{}", 1, "tokens.x", 60.0, priority
     )
-    rows = [requests.NewSubtask(uuid4(), f"part-{n}", "answer", "m") for n in range(steps)]
-    await requests.add(connection, request, rows)
+    rows = [new_requests.NewSubtask(uuid4(), f"part-{n}", "answer", "m") for n in range(steps)]
+    await new_requests.add(connection, request, rows)
     return request.id, [row.id for row in rows]
 
 

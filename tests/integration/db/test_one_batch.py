@@ -6,7 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bus.memory import MemoryBroker
-from db import requests
+from db import new_requests
 from master.facts import Confirmed
 from master.fleet import queues
 from queue_schemas.messages import ErrorKind, Failed, Started
@@ -19,10 +19,12 @@ async def test_a_bill_for_what_was_told_to_stop_leaves_the_subtask_queued(
     """Its execution ends nothing, and the message that the broker confirmed is still to be had."""
     replica = Replica("one", engine, MemoryBroker(), migrated_url)
     await replica.bus.declare(queues(REGISTRY))
-    request = requests.NewRequest(uuid4(), tenant, None, "mill", "{}", "{}", 1, "tokens.x", 60.0)
-    step = requests.NewSubtask(uuid4(), "answer", "answer", "mill")
+    request = new_requests.NewRequest(
+        uuid4(), tenant, None, "mill", "{}", "{}", 1, "tokens.x", 60.0
+    )
+    step = new_requests.NewSubtask(uuid4(), "answer", "answer", "mill")
     async with engine.begin() as connection:
-        await requests.add(connection, request, [step])
+        await new_requests.add(connection, request, [step])
     started = Started(
         request=request.id, subtask=step.id, attempt=1, execution=uuid4(), delivery=0, worker="w"
     )

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db import outbox, requests, workers
+from db import new_requests, outbox, workers
 
 REFUSED_LONG_AGO = "UPDATE millrace.outbox SET refused_at = refused_at - interval '100 seconds'"
 OLD = "UPDATE millrace.outbox SET created_at = now() - interval '1 hour'"
@@ -22,9 +22,9 @@ async def connection(engine: AsyncEngine) -> AsyncGenerator[AsyncConnection, Non
 @pytest.fixture
 async def subtask(connection: AsyncConnection, tenant: UUID) -> UUID:
     """A subtask whose outbox row is an hour old."""
-    request = requests.NewRequest(uuid4(), tenant, None, "m", "{}", "{}", 1, None, 60.0)
-    step = requests.NewSubtask(uuid4(), "part", "answer", "m")
-    await requests.add(connection, request, [step])
+    request = new_requests.NewRequest(uuid4(), tenant, None, "m", "{}", "{}", 1, None, 60.0)
+    step = new_requests.NewSubtask(uuid4(), "part", "answer", "m")
+    await new_requests.add(connection, request, [step])
     await connection.execute(text(OLD))
     return step.id
 

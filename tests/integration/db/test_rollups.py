@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from db import judgements, rollups, rules
 from db.judgements import NewJudgement
 from db.models import JudgementKind, JudgementSource
-from db.requests import NewSubtask
+from db.new_requests import NewSubtask
 from db.rollups import RollUp
 from db.rules import NewRule
 from db.tenancy import as_tenant

@@ -5,17 +5,17 @@ from uuid import UUID, uuid4
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import outbox, requests, subtasks, workers
+from db import new_requests, outbox, subtasks, workers
 
 
 async def test_what_the_broker_lost_takes_no_place_on_its_queue(
     engine: AsyncEngine, tenant: UUID
 ) -> None:
     """Otherwise a full window of lost messages could never be published again."""
-    request = requests.NewRequest(uuid4(), tenant, None, "m", "{}", "{}", 1, None, 60.0)
-    steps = [requests.NewSubtask(uuid4(), f"part-{n}", "answer", "m") for n in range(3)]
+    request = new_requests.NewRequest(uuid4(), tenant, None, "m", "{}", "{}", 1, None, 60.0)
+    steps = [new_requests.NewSubtask(uuid4(), f"part-{n}", "answer", "m") for n in range(3)]
     async with engine.begin() as connection:
-        await requests.add(connection, request, steps)
+        await new_requests.add(connection, request, steps)
         sent = [(step.id, 1) for step in steps]
         await subtasks.mark_queued(connection, sent)
         await outbox.forget_sent(connection, sent)

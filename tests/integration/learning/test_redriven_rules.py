@@ -5,8 +5,8 @@ from uuid import UUID, uuid4
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import requests, rules
-from db.requests import NewRequest, NewSubtask
+from db import new_requests, rules
+from db.new_requests import NewRequest, NewSubtask
 from db.tenancy import as_tenant
 from master.planning.plan import AggregatorName, Plan, Step
 from master.redrive import redrive
@@ -36,7 +36,7 @@ async def failed(engine: AsyncEngine, tenant: UUID, *under: UsedRule) -> UUID:
         uuid4(), tenant, None, "mill", question, planned, 1, None, deadline_seconds=600
     )
     async with engine.begin() as connection:
-        await requests.add(connection, row, [NewSubtask(uuid4(), "answer", "answer", "mill")])
+        await new_requests.add(connection, row, [NewSubtask(uuid4(), "answer", "answer", "mill")])
         await connection.execute(text(_FAILED))
     return row.id
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import conversations, requests
+from db import conversations, new_requests, requests
 from db.conversations import StoredConversation
 from db.tenancy import as_tenant
 from master.forgetting import forget, forget_late
@@ -63,7 +63,7 @@ async def asked(engine: AsyncEngine, tenant: UUID, of: UUID | None, **more: Any)
     plan = {"strategy": "direct", "aggregator": "single", "steps": [step]}
     question = {"model": "mill", "messages": said, "parameters": {}, "task": None, "stream": False}
     question |= {"messages": [], **more} if "remembered" in more else {}
-    row = requests.NewRequest(
+    row = new_requests.NewRequest(
         uuid4(),
         tenant,
         "ada",
@@ -77,7 +77,7 @@ async def asked(engine: AsyncEngine, tenant: UUID, of: UUID | None, **more: Any)
         previous=more.get("previous"),
     )
     async with engine.begin() as connection:
-        await requests.add(connection, row, [])
+        await new_requests.add(connection, row, [])
     return row.id
 
 

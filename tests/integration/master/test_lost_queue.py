@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bus.memory import MemoryBroker, MemoryBus
 from bus.protocol import BusError, BusUnavailable, PublishUnknown, QueueFull, Unroutable
-from db import requests
+from db import new_requests
 from master import dispatch
 from master.batches import Batches
 from master.dispatch import Dispatcher
@@ -47,10 +47,10 @@ async def waiting(engine: AsyncEngine, tenant: UUID) -> None:
     ]
     plan = {"strategy": "split", "aggregator": "sections", "steps": steps}
     stored = to_json(plan).decode()
-    row = requests.NewRequest(uuid4(), tenant, None, "mill", "{}", stored, 1, None, 600.0)
-    parts = [requests.NewSubtask(uuid4(), f"part-{n}", "answer", "mill") for n in range(PARTS)]
+    row = new_requests.NewRequest(uuid4(), tenant, None, "mill", "{}", stored, 1, None, 600.0)
+    parts = [new_requests.NewSubtask(uuid4(), f"part-{n}", "answer", "mill") for n in range(PARTS)]
     async with engine.begin() as connection:
-        await requests.add(connection, row, parts)
+        await new_requests.add(connection, row, parts)
 
 
 @pytest.mark.usefixtures("waiting")

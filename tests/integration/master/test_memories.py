@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import conversations, requests, summaries
+from db import conversations, new_requests, requests, summaries
 from db.conversations import StoredConversation
 from db.tenancy import as_tenant
 from master import memories
@@ -39,7 +39,7 @@ class Submitting:
         if terms.conversation == self.refuse:
             raise Broken
         stored = {"messages": list(question.messages), "task": question.task}
-        row = requests.NewRequest(
+        row = new_requests.NewRequest(
             uuid4(),
             who.tenant,
             who.end_user,
@@ -53,7 +53,7 @@ class Submitting:
             conversation=terms.conversation,
         )
         async with self._engine.begin() as connection:
-            await requests.add(connection, row, [])
+            await new_requests.add(connection, row, [])
         self.asked.append(question)
         return SimpleNamespace(request=row.id)
 
@@ -83,11 +83,11 @@ async def talk(engine: AsyncEngine, tenant: UUID) -> StoredConversation:
 
 async def said(engine: AsyncEngine, of: StoredConversation, answer: str) -> None:
     question = json.dumps({"messages": [{"role": "user", "content": "Why?"}], "task": None})
-    row = requests.NewRequest(
+    row = new_requests.NewRequest(
         uuid4(), of.tenant, "ada", "mill", question, "{}", 1, None, 600.0, conversation=of.id
     )
     async with engine.begin() as connection:
-        await requests.add(connection, row, [])
+        await new_requests.add(connection, row, [])
         state = RequestState.COMPLETED
         await requests.finish(connection, row.id, state, answer=answer, finish_reason="stop")
 

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bus.memory import MemoryBroker, MemoryBus
-from db import outbox, requests, subtasks
+from db import new_requests, outbox, subtasks
 from db.workers import ModelLoad
 from master import dispatch
 from master.batches import Batches
@@ -71,10 +71,10 @@ class OldReplica:
 @pytest.fixture
 async def waiting(engine: AsyncEngine, tenant: UUID) -> Sequence[UUID]:
     """Subtasks of the model `new` in the outbox."""
-    row = requests.NewRequest(uuid4(), tenant, None, "new", "{}", _PLAN, 1, None, 600.0)
-    steps = [requests.NewSubtask(uuid4(), f"part-{n}", "answer", "new") for n in range(PARTS)]
+    row = new_requests.NewRequest(uuid4(), tenant, None, "new", "{}", _PLAN, 1, None, 600.0)
+    steps = [new_requests.NewSubtask(uuid4(), f"part-{n}", "answer", "new") for n in range(PARTS)]
     async with engine.begin() as connection:
-        await requests.add(connection, row, steps)
+        await new_requests.add(connection, row, steps)
     return [step.id for step in steps]
 
 

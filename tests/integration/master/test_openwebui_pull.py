@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
 
-from db import erasing, judgements, openwebui, requests
+from db import erasing, judgements, new_requests, openwebui
 from db.asked import Asked, Message
 from db.judgements import StoredJudgement
 from db.openwebui_tables import Outcome
@@ -42,7 +42,7 @@ class Site:
     async def answered(self, message: str, user: str = "ann", chat: str | None = "c1") -> UUID:
         """A request that answers a message."""
         asked = Asked(message=Message(message, user, chat, f"q-{message}"))
-        row = requests.NewRequest(
+        row = new_requests.NewRequest(
             uuid4(),
             self.tenant,
             user,
@@ -55,7 +55,7 @@ class Site:
             asked=asked,
         )
         async with self.engine.begin() as connection:
-            await requests.add(connection, row, [])
+            await new_requests.add(connection, row, [])
         return row.id
 
     async def pull(self, **more: Any) -> Round:

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bus.memory import MemoryBroker, MemoryBus
-from db import outbox, requests, subtasks
+from db import new_requests, outbox, requests, subtasks
 from db import reconcile as facts
 from master.fleet import queues
 from master.mend import mend, tools
@@ -59,12 +59,12 @@ class Site:
             aggregator=AggregatorName.SECTIONS,
             steps=tuple(Step(key=key, model="mill", messages=()) for key in keys),
         )
-        request = requests.NewRequest(
+        request = new_requests.NewRequest(
             uuid4(), self.tenant, None, "mill", "{}", plan.model_dump_json(), 1, None, deadline
         )
-        rows = [requests.NewSubtask(uuid4(), key, "answer", "mill") for key in keys]
+        rows = [new_requests.NewSubtask(uuid4(), key, "answer", "mill") for key in keys]
         async with self.engine.begin() as connection:
-            await requests.add(connection, request, rows)
+            await new_requests.add(connection, request, rows)
         return request.id, [row.id for row in rows]
 
     async def queued(self, steps: int = 1) -> tuple[UUID, list[UUID]]:
