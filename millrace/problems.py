@@ -30,6 +30,7 @@ _EXTRAS = {
 _PREFIXES = {
     "WorkerSettings": "MILLRACE_WORKER_",
     "EmbedderSettings": "MILLRACE_EMBEDDER_",
+    "ScalingSettings": "MILLRACE_SCALE_",
 }
 
 

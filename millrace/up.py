@@ -1,24 +1,31 @@
 """`millrace up`: everything on one machine, until Ctrl-C."""
 
-import asyncio
 import contextlib
 import os
-import sys
-from collections.abc import AsyncGenerator, Callable
+import signal
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pydantic import SecretStr
 from rich.console import Console
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bus.memory import MemoryBroker, MemoryBus
 from bus.protocol import Bus
 from bus.rabbitmq import connect
+from db.depths import Depth, depths
+from db.engine import create_engine
 from master import app
 from master.fleet import queues
 from master.settings import MasterSettings
 from millrace import home, one_machine
+from millrace.scaling import autoscaler
+from millrace.scaling.autoscaler import Autoscaler
+from millrace.scaling.processes import WorkerProcesses
+from millrace.scaling.settings import ScalingSettings
 from queue_schemas.registry import Registry
 
 _CLIENTS_PORT = 8000
@@ -37,12 +44,13 @@ class UpOptions:
 async def up(options: UpOptions, console: Console) -> None:
     """Run database, bus, workers and master; print how to use them."""
     folder = home.folder()
+    _end_with_the_terminal()
     async with contextlib.AsyncExitStack() as stack:
         database_url = await stack.enter_async_context(one_machine.database(folder))
         registry, note = await stack.enter_async_context(one_machine.models(options.models))
         settings = settings_for(database_url, host=options.host, port=options.port)
         key = await one_machine.own_key(database_url)
-        bus = await stack.enter_async_context(_bus_and_workers(options, registry(), settings))
+        bus = await stack.enter_async_context(_bus_and_workers(registry, settings))
         greet = partial(_greet, console, settings, key, note, registry)
         await app.serve(settings, registry, bus, greet)
 
@@ -55,19 +63,19 @@ def settings_for(database_url: str, **options: object) -> MasterSettings:
 
 @contextlib.asynccontextmanager
 async def _bus_and_workers(
-    options: UpOptions, registry: Registry, settings: MasterSettings
+    registry: Callable[[], Registry], settings: MasterSettings
 ) -> AsyncGenerator[Bus, None]:
     """The bus of the master, with workers behind it: processes on RabbitMQ, else tasks here."""
     url = os.environ.get("RABBITMQ_URL")
     if url:
         bus: Bus = await connect(url, name=f"master {settings.replica}")
-        await bus.declare(queues(registry))
-        behind = worker_processes(options, registry)
+        await bus.declare(queues(registry()))
+        behind = worker_processes(registry, settings)
     else:
         broker = MemoryBroker()
         bus = MemoryBus(broker)
-        await bus.declare(queues(registry))
-        behind = one_machine.workers_here(broker, registry, settings.heartbeat_seconds)
+        await bus.declare(queues(registry()))
+        behind = one_machine.workers_here(broker, registry(), settings.heartbeat_seconds)
     try:
         async with behind:
             yield bus
@@ -76,23 +84,34 @@ async def _bus_and_workers(
 
 
 @contextlib.asynccontextmanager
-async def worker_processes(options: UpOptions, registry: Registry) -> AsyncGenerator[None, None]:
-    """`min_workers` processes for each model, at least one; drained by SIGTERM on the way out."""
-    common = ["--models", str(options.models)] if options.models else []
-    processes = [
-        await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "millrace", "worker", "--wait", "--model", model.name, *common
-        )
-        for model in registry.chat_models()
-        for _ in range(max(1, model.min_workers))
-    ]
-    try:
-        yield
-    finally:
-        for process in processes:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-        await asyncio.gather(*(process.wait() for process in processes))
+async def worker_processes(
+    registry: Callable[[], Registry], settings: MasterSettings
+) -> AsyncGenerator[None, None]:
+    """As many processes for each model as its backlog asks for; drained on the way out."""
+    scaling = ScalingSettings()
+    url = settings.database_url.get_secret_value()
+    engine = create_engine(url, pool_size=1, name="millrace scaling")
+    with TemporaryDirectory(prefix="millrace-up-") as folder:
+        start = WorkerProcesses(registry, Path(folder)).start
+        try:
+            async with autoscaler.running(
+                Autoscaler(registry, partial(_depths, engine), start, scaling)
+            ):
+                yield
+        finally:
+            await engine.dispose()
+
+
+async def _depths(engine: AsyncEngine) -> Mapping[str, Depth]:
+    async with engine.connect() as connection:
+        return await depths(connection)
+
+
+def _end_with_the_terminal() -> None:
+    """A closed terminal is as good as SIGTERM: the workers have process groups of their own."""
+    hangup = getattr(signal, "SIGHUP", None)  # there is none on Windows
+    if hangup is not None and signal.getsignal(hangup) is signal.SIG_DFL:  # not under nohup
+        signal.signal(hangup, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
 def _greet(

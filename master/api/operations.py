@@ -103,6 +103,8 @@ async def list_queues(request: Request) -> dict[str, Any]:
                 "db_ready": load.ready,
                 "db_queued": load.queued,
                 "db_running": load.running,
+                "min_workers": model.min_workers,
+                "max_workers": model.max_workers,
             }
         )
     return {"object": "list", "data": queues}

@@ -39,7 +39,10 @@ def _headline(ready: Mapping[str, Any], workers: Sequence[Row], url: str) -> Tex
 
 
 def _nobody(queues: Sequence[Row]) -> Text:
-    name = queues[0]["model"] if queues else "NAME"
+    kept = [queue["model"] for queue in queues if queue.get("min_workers", 1)]
+    if queues and not kept:
+        return Text("\nNo worker is running, and none is kept: a question starts one.")
+    name = kept[0] if kept else "NAME"
     return Text(f"\nNo worker is running. Start one: millrace worker --model {name}", "yellow")
 
 
@@ -80,10 +83,17 @@ def _queues(queues: Sequence[Row], width: int) -> Table:
             Text(str(queue["model"])),
             *((Text(str(queue["queue"]), "dim"),) if wide else ()),
             missing,
-            Text(NONE if consumers is None else str(consumers), "red" if idle else ""),
+            Text(_replicas(consumers, queue.get("max_workers")), "red" if idle else ""),
             *(Text(count(queue[name])) for name in ("db_ready", "db_queued", "db_running")),
         )
     return table
+
+
+def _replicas(consumers: int | None, most: int | None) -> str:
+    """Of how many that there may be; an older master does not say."""
+    if consumers is None:
+        return NONE
+    return str(consumers) if most is None else f"{consumers}/{most}"
 
 
 def _table(*names: str) -> Table:

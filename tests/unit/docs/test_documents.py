@@ -12,6 +12,7 @@ from master.embedder.settings import EmbedderSettings
 from master.planning.strategies import STRATEGIES
 from master.settings import MasterSettings
 from millrace.cli import COMMANDS
+from millrace.scaling.settings import ScalingSettings
 from queue_schemas.registry import Registry
 from scripts.regenerate import redraw
 from worker.settings import WorkerSettings
@@ -20,7 +21,7 @@ REPOSITORY = Path(__file__).parents[3]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 OPERATIONS = (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-SETTINGS = (EmbedderSettings, MasterSettings, WorkerSettings)
+SETTINGS = (EmbedderSettings, MasterSettings, ScalingSettings, WorkerSettings)
 
 PACKAGES = "master|worker|bus|db|millrace|queue_schemas|tests|docs|scripts"
 
