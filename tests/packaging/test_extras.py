@@ -54,7 +54,7 @@ def modules_of(*packages: str) -> list[str]:
     )
 
 
-ONLY_FOR_CELERY = {"master.batch.app", "master.batch.publishing", "master.batch.worker"}
+ONLY_FOR_CELERY = {f"master.batch.{name}" for name in ("alive", "app", "publishing", "worker")}
 
 
 @pytest.mark.parametrize(

@@ -321,6 +321,23 @@ async def test_a_cancelled_consumer_can_settle_what_it_holds(bus: Bus) -> None:
     assert depth.consumers == 0
 
 
+async def test_a_consumer_knows_whether_messages_can_come(world: World, bus: Bus) -> None:
+    stays, goes = [await bus.consume(WORK, Inbox(), prefetch=1) for _ in range(2)]
+    assert stays.active
+    assert goes.active
+    await goes.cancel()
+    assert not goes.active
+    await world.break_connection(bus)
+
+    async def is_back() -> bool:
+        return stays.active
+
+    await eventually(is_back)
+    assert not goes.active
+    await bus.aclose()
+    assert not stays.active
+
+
 async def test_a_broadcast_reaches_every_worker(world: World, bus: Bus) -> None:
     inboxes = []
     for name in ("w1", "w2"):

@@ -6,7 +6,7 @@ import pytest
 
 from db import tenants
 from db.tenants import StoredKey
-from master.api.keys import digest_of, matches, prefix_of
+from master.api.keys import digest_of, matches, new_key, prefix_of
 from millrace import reach
 from tests.integration.cli.command_line import millrace
 
@@ -76,3 +76,43 @@ def test_a_key_is_created_listed_and_revoked(migrated_url: str) -> None:
 
 def test_a_key_without_a_name_is_refused(migrated_url: str) -> None:
     assert millrace("keys", "create", " ", DATABASE_URL=migrated_url).returncode == 2
+
+
+def ensured(url: str, key: str) -> tuple[int, str]:
+    done = millrace("keys", "ensure", DATABASE_URL=url, MILLRACE_API_KEY=key)
+    assert key not in done.stdout + done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_key_that_was_made_elsewhere_becomes_known_once(migrated_url: str) -> None:
+    plain = new_key().plain
+    assert ensured(migrated_url, plain) == (0, f"{prefix_of(plain)} is made known.\n")
+    assert ensured(migrated_url, plain) == (0, f"{prefix_of(plain)} is known.\n")
+    found = stored(migrated_url, plain)
+    assert found is not None
+    assert matches(plain, found.digest)
+    assert (found.tenant_name, found.name) == ("default", "installation")
+
+    code, said = ensured(migrated_url, prefix_of(plain) + "x" * 32)
+    assert code == 1
+    assert "there is another key that begins with" in said
+
+    assert millrace("keys", "revoke", plain, DATABASE_URL=migrated_url).returncode == 0
+    code, said = ensured(migrated_url, plain)
+    assert code == 1
+    assert "was revoked on" in said
+
+
+@pytest.mark.parametrize(
+    "key", ["sk-123456789", "mr-short", "mr-" + "ä" * 40], ids=["theirs", "short", "letters"]
+)
+def test_what_is_no_key_of_ours_is_not_made_known(key: str) -> None:
+    code, said = ensured("postgresql://127.0.0.1:1/x", key)
+    assert code == 1
+    assert "holds no key of ours: mr- and 40 letters and digits" in said
+
+
+def test_ensuring_needs_a_key() -> None:
+    done = millrace("keys", "ensure", DATABASE_URL="postgresql://127.0.0.1:1/x")
+    assert done.returncode == 1
+    assert "MILLRACE_API_KEY is not set" in done.stderr

@@ -43,6 +43,22 @@ def test_workers_and_queues_are_shown_in_80_columns(master: FakeMaster) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+def test_workers_are_shown_beside_the_most_that_there_may_be(master: FakeMaster) -> None:
+    master.queues = [QUEUE | {"min_workers": 1, "max_workers": 4}]
+    words = " ".join(millrace("status", MILLRACE_URL=master.url).stdout.split())
+    assert "codellama:34b-instruct 12 1/4 120 8 1" in words
+
+
+def test_a_model_that_keeps_no_worker_is_no_problem(master: FakeMaster) -> None:
+    master.workers = []
+    master.queues = [QUEUE | {"min_workers": 0, "max_workers": 4}]
+    assert (
+        "none is kept: a question starts one" in millrace("status", MILLRACE_URL=master.url).stdout
+    )
+    master.queues.append(QUEUE | {"model": "kept", "min_workers": 1, "max_workers": 4})
+    assert "millrace worker --model kept" in millrace("status", MILLRACE_URL=master.url).stdout
+
+
 def test_a_master_that_is_not_ready_is_an_error(master: FakeMaster) -> None:
     master.ready = (503, {"status": "not_ready", "checks": {"database": "no answer"}})
     done = millrace("status", MILLRACE_URL=master.url)

@@ -125,7 +125,8 @@ async def test_a_request_says_where_it_waits_and_when_it_is_expected_to_start(
         # A look that had begun before may still replace it.
         mill.running.view.loads = {"mill": ModelLoad(seconds_per_subtask=6.0)}
         place = (await mill.record(later[2]))["queue"]
-        return bool(place == {"position": 3, "expected_start_seconds": 2 * 6.0})
+        expected = {"position": 3, "expected_start_seconds": 2 * 6.0, "workers": 1}
+        return bool(place == expected)
 
     await until(expected, 10)
     await mill.http.delete(f"/v1/requests/{later[0]}")
