@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from db import tenants
 from db.tenants import StoredKey
-from master.api.keys import new_key, prefix_of
+from master.api.keys import digest_of, is_well_formed, matches, new_key, prefix_of
 from millrace import reach
 from millrace.commands import options
 from millrace.problems import Problem
@@ -45,6 +46,28 @@ def create(
     # The note goes elsewhere, so that the key alone can be captured.
     typer.echo(f"The key {name!r} of the tenant {tenant!r}; it is not shown again:", err=True)
     typer.echo(made)
+
+
+@app.command()
+def ensure(
+    name: Annotated[
+        str, typer.Argument(help="What it is for, as `list` shows it.")
+    ] = "installation",
+    tenant: Annotated[str, typer.Option(help="Whose it is; made if new.")] = "default",
+    database_url: options.DatabaseUrl = None,
+) -> None:
+    """Make the key in MILLRACE_API_KEY known, unless it is. For installations that made it first.
+
+    \b
+    [bold]Examples[/bold]
+      millrace migrate && millrace keys ensure
+      MILLRACE_API_KEY=mr-… millrace keys ensure "Open WebUI"
+    """
+    if not name.strip() or not tenant.strip():
+        raise typer.BadParameter("a key needs a name and a tenant")
+    plain = _given_key()
+    added = asyncio.run(_ensure(_url(database_url), plain, name.strip(), tenant.strip()))
+    typer.echo(f"{prefix_of(plain)} {'is made known' if added else 'is known'}.")
 
 
 @app.command("list")
@@ -91,6 +114,37 @@ async def _create(url: str, name: str, tenant: str) -> str:
         owner = await tenants.ensure_tenant(connection, tenant)
         await tenants.add_key(connection, owner, name, made.prefix, made.digest)
     return made.plain
+
+
+def _given_key() -> str:
+    plain = os.environ.get("MILLRACE_API_KEY", "").strip()
+    if not plain:
+        raise Problem("MILLRACE_API_KEY is not set. It holds the key that is to be made known.")
+    if not is_well_formed(plain):
+        raise Problem(
+            "MILLRACE_API_KEY holds no key of ours: mr- and 40 letters and digits. "
+            "`millrace k8s secrets` makes one, and so does `millrace keys create`."
+        )
+    return plain
+
+
+async def _ensure(url: str, plain: str, name: str, tenant: str) -> bool:
+    """Store this key; False: it was there. Raises Problem for one that may not be used any more."""
+    prefix = prefix_of(plain)
+    async with reach.migrated(url, name="millrace keys") as engine, engine.begin() as connection:
+        found = await tenants.find_key(connection, prefix)
+        if found is None:
+            owner = await tenants.ensure_tenant(connection, tenant)
+            await tenants.add_key(connection, owner, name, prefix, digest_of(plain))
+            return True
+    if not matches(plain, found.digest):
+        raise Problem(f"there is another key that begins with {prefix}. Make a new one.")
+    if found.revoked_at is not None:
+        raise Problem(
+            f"{prefix} was revoked on {_day(found.revoked_at)}. "
+            "Make a new one: `millrace k8s secrets --rotate api-key`."
+        )
+    return False
 
 
 async def _list(url: str) -> list[StoredKey]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from master.fleet import FleetView, Storing
+from master.fleet import FleetView, Storing, absent
 from queue_schemas.registry import Registry
 
 
@@ -44,3 +44,22 @@ def test_every_model_is_counted_for_itself() -> None:
     storing.end({"wheel": 1})
     assert storing.since(mark) == Counter(mill=2, wheel=1)
     assert storing.since(storing.mark()) == Counter(mill=2)
+
+
+def test_a_model_is_absent_until_a_worker_takes_subtasks_of_it() -> None:
+    models = [{"name": name, "provider": "scripted", "min_workers": n} for name, n in LEAST.items()]
+    registry = Registry.model_validate({"models": models})
+    leaving = {"model": "mill", "draining": True}
+    words = absent(registry, [leaving, {"model": "race", "draining": False}])
+    assert words == {
+        "mill": "Starting mill, no worker is running yet",
+        "wheel": "Waiting for wheel, no worker is ready",
+    }
+    assert absent(registry, [{"model": name, "draining": False} for name in LEAST]) == {}
+
+
+def test_before_the_first_look_nobody_is_called_absent() -> None:
+    assert a_view().absent == {}
+
+
+LEAST = {"mill": 0, "wheel": 1, "race": 0}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from master.aggregation.cursor import PartText, final_text
 from master.aggregation.layout import layout
 from master.ending import Ending
-from master.live import Live, Text
+from master.live import Live, Status, Text
 from master.planning.plan import AggregatorName, Plan, Step, StepKind
 from queue_schemas.messages import Completed, TokenChunk
 from queue_schemas.states import RequestState
@@ -67,6 +67,62 @@ async def settle() -> None:
     """Let every task run until it waits."""
     for _ in range(5):
         await asyncio.sleep(0)
+
+
+async def statuses(live: Live) -> list[str]:
+    """What it has to say by now."""
+    live.interrupt()
+    return [i.description async for i in live.follow(10) if isinstance(i, Status)]
+
+
+ABSENT = {"mill": "Starting mill, no worker is running yet", "wheel": "Starting wheel"}
+
+
+async def test_who_waits_for_a_first_worker_is_told_once_and_again_when_it_is_there() -> None:
+    live, _ = a_live()
+    for absent in (ABSENT, ABSENT, {}, {}):
+        live.note_absent(absent)
+    assert await statuses(live) == [ABSENT["mill"], "mill is ready"]
+
+
+async def test_a_part_that_a_worker_has_waits_for_none_though_that_one_drains() -> None:
+    live, (subtask,) = a_live()
+    live.note_begun(subtask)
+    live.note_begun(UUID(int=999))  # of another plan
+    live.note_absent(ABSENT)
+    assert await statuses(live) == []
+
+
+async def test_a_part_that_has_text_waits_for_no_worker() -> None:
+    live, (subtask,) = a_live()
+    live.take(chunk(subtask, 0, "The wheel"))
+    live.note_absent(ABSENT)
+    assert await statuses(live) == []
+
+
+async def test_a_step_that_cannot_begin_yet_is_not_waited_for() -> None:
+    first = Step(key="first", kind=StepKind.ANSWER, model="mill", messages=())
+    then = Step(key="then", kind=StepKind.SYNTHESIS, model="wheel", messages=())
+    then = then.model_copy(update={"depends_on": ("first",)})
+    aggregator = AggregatorName.SYNTHESIS
+    plan = Plan(strategy="split", aggregator=aggregator, reason="a test", steps=(first, then))
+    subtask = UUID(int=10)
+    live = Live(REQUEST, plan, {subtask: "first", UUID(int=20): "then"})
+    live.note_absent({"wheel": "Starting wheel"})
+    live.finish_part(result(subtask, "It turns."))
+    live.note_absent({"wheel": "Starting wheel"})
+    assert await statuses(live) == ["Starting wheel"]
+
+
+async def test_a_follower_hears_of_it_while_it_waits() -> None:
+    live, _ = a_live()
+    async with asyncio.timeout(10):
+        items = live.follow(10)
+        following = asyncio.create_task(anext(items))
+        await settle()
+        live.note_absent(ABSENT)
+        assert await following == Status(ABSENT["mill"])
+        await items.aclose()
 
 
 def answer_of(texts: Sequence[str]) -> str:

@@ -1,0 +1,1 @@
+"""Kubernetes: manifests rendered from the registry, and everything that they need beside them."""
