@@ -28,6 +28,7 @@ up: ## Run Millrace on this machine until Ctrl-C
 test: ## Lint, types, import rules and every test, with a real Postgres and RabbitMQ
 	@$(STAGE) "environment" scripts/bootstrap dev
 	@$(STAGE) "rabbitmq" scripts/ensure-rabbitmq
+	@$(STAGE) "kustomize" scripts/ensure-kustomize
 	@failed=; \
 	for check in lint types imports; do $(MAKE) $$check || failed="$$failed $$check"; done; \
 	printf '\n== tests\n'; \
@@ -79,5 +80,5 @@ lock: ## Write the lock files again from pyproject.toml
 	@scripts/lock
 
 clean: ## Remove environments and caches; the database of `make up` stays
-	rm -rf .venv .venv-openwebui .n8n-app .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	rm -rf .venv .venv-openwebui .n8n-app .kustomize .kustomize.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,6 @@
 """Servers for all tests: started when the first test asks, once per session, and always stopped."""
 
 import asyncio
-import itertools
 import secrets
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
@@ -25,7 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Processes take whole files, in this order. With the scenarios last, most processes would wait
     for one of them; with all of them first, their processes would fight for the processor.
     """
-    files = {path: list(own) for path, own in itertools.groupby(items, lambda item: item.path)}
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:  # not by runs: a parameter of the session's mixes the files
+        files.setdefault(item.path, []).append(item)
     long, middle, short = (
         [path for path in files if path.relative_to(_ROOT).parts[0] in names]
         for names in ({"scenarios"}, {"integration", "packaging", "openwebui", "n8n"}, {"unit"})
