@@ -26,6 +26,7 @@ from worker.consumer import run
 from worker.providers.protocol import Provider
 from worker.providers.registry import make_provider
 from worker.settings import WorkerSettings
+from worker.standing import Standing
 
 REPLY_TO = topology.tokens("master-1")
 ELSEWHERE = topology.tokens("master-2")
@@ -91,13 +92,17 @@ class Fleet:
             await provider.aclose()
 
     def start(
-        self, provider: Provider | None = None, bus: MemoryBus | None = None, **settings: Any
+        self,
+        provider: Provider | None = None,
+        bus: MemoryBus | None = None,
+        standing: Standing | None = None,
+        **settings: Any,
     ) -> "asyncio.Task[None]":
         """Run one more worker, on a connection of its own."""
         self.buses.append(bus or MemoryBus(self.broker))
         self.providers.append(provider or make_provider(self.model))
         mine = self.settings.model_copy(update=settings)
-        work = run(self.buses[-1], self.model, mine, self.providers[-1], self.stop)
+        work = run(self.buses[-1], self.model, mine, self.providers[-1], self.stop, standing)
         task = asyncio.create_task(work)
         self._running.append(task)
         return task
