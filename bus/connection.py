@@ -30,6 +30,10 @@ HEARTBEAT_SECONDS = 15
 FRAMES_BUFFERED = 1000
 
 
+class NotABroker(BusUnavailable):
+    """The URL names no broker: waiting helps nobody."""
+
+
 class Connection:
     """A connection that comes back after it was lost."""
 
@@ -63,7 +67,7 @@ class Connection:
 async def open_connection(url: str, name: str) -> Connection:
     """Connect. Raises `BusUnavailable` with the cause and the remedy."""
     if not _is_amqp(url):
-        raise BusUnavailable(
+        raise NotABroker(
             f"{redact(url)!r} is not a RabbitMQ URL: write amqp://user:password@host:5672/vhost"
         )
     try:

@@ -121,6 +121,13 @@ class Consumption:
         self._tag = ""
         self._keeper: asyncio.Task[None] | None = None
 
+    @property
+    def active(self) -> bool:
+        """Whether the broker hands out messages to it."""
+        channel = self._channel
+        open_ = channel is not None and not channel.is_closed
+        return open_ and not (self._cancelled or self._stopped_by_broker)
+
     async def start(self) -> None:
         """Begin. Raises BusError where the queue cannot be consumed."""
         await self._open()

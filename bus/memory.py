@@ -179,6 +179,11 @@ class MemoryConsumer:
         self._attach()
 
     @property
+    def active(self) -> bool:
+        """Whether messages can come now."""
+        return self in self.queue.consumers
+
+    @property
     def has_room(self) -> bool:
         """Whether the prefetch allows one more."""
         return len(self._in_hand) < self._prefetch

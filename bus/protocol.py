@@ -86,6 +86,10 @@ cancelled when the connection is lost, and then must not settle.
 class Consumer(Protocol):
     """A running consumption."""
 
+    @property
+    def active(self) -> bool:
+        """Whether messages can come now: neither cancelled nor waiting for a connection."""
+
     async def cancel(self) -> None:
         """Stop new deliveries. Those in hand stay in hand and can still be settled."""
 

@@ -105,7 +105,14 @@ async def _loops(
         "facts", limit=500, linger_seconds=_LINGER_SECONDS, is_urgent=is_urgent
     )
     dispatcher = Dispatcher(engine, bus, view, facts, settings.key_ring)
-    streams = Streams(engine, bus, settings.replica, settings.key_ring, dispatcher.nudge)
+    streams = Streams(
+        engine,
+        bus,
+        settings.replica,
+        settings.key_ring,
+        dispatcher.nudge,
+        absent=lambda: view.absent,
+    )
     collector = Collector(engine, bus, view, dispatcher, streams, facts, settings)
     learning = Routing(
         engine,

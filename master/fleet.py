@@ -6,7 +6,7 @@ on a request's own path.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,18 @@ def queues(registry: Registry) -> list[topology.Queue]:
     """Every shared queue of an installation."""
     models = [topology.subtasks(model.slug) for model in registry.chat_models()]
     return [*topology.SHARED, *models]
+
+
+def absent(registry: Registry, live: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The models that no worker takes subtasks of, with words for who waits for one."""
+    served = {worker["model"] for worker in live if not worker["draining"]}
+    return {
+        model.name: f"Starting {model.name}, no worker is running yet"
+        if model.min_workers == 0
+        else f"Waiting for {model.name}, no worker is ready"
+        for model in registry.chat_models()
+        if model.name not in served
+    }
 
 
 class Storing:
@@ -70,6 +82,8 @@ class FleetView:
     window: int
     loads: Mapping[str, ModelLoad] = field(default_factory=dict)
     workers: list[dict[str, Any]] = field(default_factory=list)
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Models that no worker takes subtasks of, in words; none before the first look."""
     unpublishable_seconds: float = 0.0
     """How long the broker has been refusing the oldest message."""
     published: dict[str, int] = field(default_factory=dict)
@@ -151,6 +165,7 @@ class FleetView:
                 waiting = {name: load.waiting for name, load in self.loads.items()}
                 self.note_waiting(waiting, mark)
                 self.workers = await workers.live(connection, worker_seconds)
+                self.absent = absent(self.registry(), self.workers)
                 self.unpublishable_seconds = await workers.unpublishable_seconds(connection)
         except BaseException:
             for model, number in counted.items():

@@ -98,6 +98,10 @@ class Live:
         self._contradicted = False
         """The text of record does not begin with what was shown."""
         self._statuses: list[Status] = []
+        self._absent: frozenset[str] = frozenset()
+        """Models that were said to have no worker."""
+        self._begun: set[str] = set()
+        """Steps that a worker has, or had."""
         self.parts: dict[str, PartStream] = {}
         self.replan(plan, subtasks)
 
@@ -180,6 +184,32 @@ class Live:
             ready = sum(self.parts[key].done for key in answers)
             self._statuses.append(Status(f"Part {ready} of {len(answers)} finished"))
         self._wake()
+
+    def note_begun(self, subtask: UUID) -> None:
+        """A worker has it."""
+        if step := self.subtasks.get(subtask):
+            self._begun.add(step)
+
+    def note_absent(self, absent: Mapping[str, str]) -> None:
+        """Say it when what waits has to wait for a model's first worker, and when that is there.
+
+        `absent` are all models without one, with the words for it.
+        """
+        waiting = frozenset(self._awaited()) & absent.keys()
+        ready = self._absent - absent.keys()
+        self._statuses += [Status(absent[model]) for model in sorted(waiting - self._absent)]
+        self._statuses += [Status(f"{model} is ready") for model in sorted(ready)]
+        if ready or not waiting <= self._absent:
+            self._absent = (self._absent - ready) | waiting
+            self._wake()
+
+    def _awaited(self) -> Iterator[str]:
+        """The models of steps that could begin and have not."""
+        for step in self.plan.steps:
+            part = self.parts[step.key]
+            waits = not (part.done or part.text or part.reasoning or step.key in self._begun)
+            if waits and all(self.parts[key].done for key in step.depends_on):
+                yield step.model
 
     def end(self, ending: Ending) -> None:
         """The request has its terminal state."""

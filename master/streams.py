@@ -8,7 +8,7 @@ from the beginning. Nothing is generated again for that.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from uuid import UUID
 
 import structlog
@@ -58,7 +58,10 @@ class Streams:
         replica: str,
         key_ring: KeyRing | None,
         nudge: Callable[[], None],
+        absent: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
+        """`absent`: models without a worker, with words for it."""
+        self._absent = absent
         self.queue = topology.tokens(replica)
         self._nudge = nudge
         self._engine = engine
@@ -74,6 +77,7 @@ class Streams:
     ) -> Live:
         """Begin to stream a new request here; `close` it in the end."""
         live = self._live[request] = Live(request, plan, steps, background=background)
+        live.note_absent(self._absent())
         return live
 
     async def join(self, request: UUID) -> Live | None:
@@ -141,6 +145,7 @@ class Streams:
         try:
             while True:
                 await asyncio.sleep(_WATCH_SECONDS)
+                self._note_absent()
                 await self._watch()
         finally:
             await consumer.cancel()
@@ -157,6 +162,8 @@ class Streams:
     def _take(self, message: Started | TokenChunk | Notice) -> None:
         live = self._live.get(message.request)
         if isinstance(message, Started):
+            if live:
+                live.note_begun(message.subtask)
             if is_later(message):
                 self._start(self._note_shown(live, message))
             return
@@ -197,6 +204,8 @@ class Streams:
             live.expect(snapshot.rows)
         else:
             live.followers += 1
+        for subtask in snapshot.running:
+            live.note_begun(subtask)
         if snapshot.has_texts:
             live.refresh(snapshot.plan, snapshot.rows)
         former = snapshot.stored.reply_to
@@ -214,6 +223,11 @@ class Streams:
         """Have the workers send here what is not known here."""
         for subtask in running:
             await broadcast(self._bus, self._resend(live, subtask), self._key)
+
+    def _note_absent(self) -> None:
+        absent = self._absent()
+        for live in self._live.values():
+            live.note_absent(absent)
 
     async def _watch(self) -> None:
         """Heal the streams in which nothing happens: what was to be told may have been lost."""

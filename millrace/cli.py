@@ -3,6 +3,7 @@
 import importlib
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -49,6 +50,7 @@ COMMANDS = {
     "doctor": _Entry(_KEEP, "Check what Millrace needs, with the remedy for what is missing."),
     "chaos": _Entry(_KEEP, "Break a private installation on purpose; see whether all holds."),
     "n8n": _Entry(_KEEP, "Give n8n its workflows and credentials; read its weekly reports."),
+    "k8s": _Entry(_KEEP, "Render manifests for Kubernetes, make secrets, check both."),
     "schemas": _Entry(_KEEP, "Export the queue contract as JSON Schema and AsyncAPI."),
 }
 
@@ -138,10 +140,19 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """The console script."""
+    if os.getpid() == 1:
+        # The kernel drops what process 1 of a container has no handler for. A pod that is deleted
+        # while its imports run would go on, and be killed in the midst of its work much later.
+        signal.signal(signal.SIGTERM, _terminated)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # an old terminal's encoding is no reason to fail
             stream.reconfigure(errors="replace")
     sys.exit(run(sys.argv[1:]))
+
+
+def _terminated(*_: object) -> None:
+    """Before a command has a handler of its own there is nothing to be finished."""
+    sys.exit(0)
 
 
 def _is_debug(position: int, argument: str, own: Sequence[str]) -> bool:

@@ -41,8 +41,10 @@ from queue_schemas.messages import (
 )
 from queue_schemas.registry import Model
 from worker.execute import CANCELLED, Execution, begin, execute
+from worker.providers.diagnosis import SICKNESS
 from worker.providers.protocol import Provider, ProviderError
 from worker.settings import WorkerSettings
+from worker.standing import Obstacle, Standing
 from worker.tombstones import Tombstones
 
 _T = TypeVar("_T")
@@ -54,41 +56,42 @@ LONGEST_PUBLISH_PAUSE_SECONDS = 5.0
 MOST_DELIVERIES = 3
 """What was handed out so often without a result is taken for the cause of it."""
 
-SICKNESS = frozenset(
-    {
-        "engine_crashed",
-        "engine_misconfigured",
-        "engine_out_of_memory",
-        "engine_unauthorized",
-        "engine_unreachable",
-        "model_load_failed",
-        "model_not_found",
-    }
-)
-"""Failures that say more about the engine than about the subtask."""
-
 
 async def run(
-    bus: Bus, model: Model, settings: WorkerSettings, provider: Provider, stop: asyncio.Event
+    bus: Bus,
+    model: Model,
+    settings: WorkerSettings,
+    provider: Provider,
+    stop: asyncio.Event,
+    standing: Standing | None = None,
 ) -> None:
     """Serve the model until `stop` is set or Drain comes, then finish what runs and return.
+
+    `standing` is kept up to date for whoever else reads it.
 
     What is not finished within `drain_seconds` is left unacknowledged: the caller closes the bus
     (and the provider), and the broker hands it to somebody else.
     """
-    await Worker(bus, model, settings, provider).run(stop)
+    standing = standing or Standing(settings.name, model)
+    await Worker(bus, model, settings, provider, standing).run(stop)
 
 
 class Worker:
     """What one worker process knows: what runs, what was cancelled, how the engine is."""
 
     def __init__(
-        self, bus: Bus, model: Model, settings: WorkerSettings, provider: Provider
+        self,
+        bus: Bus,
+        model: Model,
+        settings: WorkerSettings,
+        provider: Provider,
+        standing: Standing,
     ) -> None:
         self._bus = bus
         self._model = model
         self._settings = settings
         self._provider = provider
+        self._standing = standing
         self._key = settings.key_ring
         self._running: dict[UUID, Execution] = {}
         self._tombstones = Tombstones(settings.cancelled_seconds)
@@ -103,6 +106,7 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until told to stop."""
         ending = asyncio.create_task(_first_of(stop, self._drain))
+        ending.add_done_callback(lambda _: self._leave())
         beating: asyncio.Task[None] | None = None
         control: Consumer | None = None
         try:
@@ -111,7 +115,7 @@ class Worker:
                     control = await self._unless(ending, self._appear())
                     if control is None:
                         break
-                    beating = asyncio.create_task(self._beat_forever())
+                    beating = self._standing.heart = asyncio.create_task(self._beat_forever())
                 await self._consume(ending)
             await self._finish()
         finally:
@@ -121,6 +125,9 @@ class Worker:
             await self._beat(stopped=True)
             await control.cancel()
         self._log.info("worker.stopped", unfinished=len(self._running))
+
+    def _leave(self) -> None:
+        self._standing.waits_for(Obstacle.DRAINING, "it finishes what it has, and takes no more")
 
     async def _appear(self) -> Consumer:
         """Declare what a worker needs, since it may be the first process here, and listen."""
@@ -134,16 +141,19 @@ class Worker:
     async def _ready(self, ending: asyncio.Task[None]) -> bool:
         """Wait until the engine is ready. False: the worker is to end."""
         pause = 0.5
+        self._standing.waits_for(Obstacle.ENGINE, "it is asked for the model, which may take time")
         while not ending.done():
             try:
                 await self._unless(ending, self._provider.check())
             except ProviderError as error:
                 pause = min(2 * pause, self._settings.check_seconds)
+                self._standing.waits_for(Obstacle.ENGINE, str(error))
                 self._log.warning(
                     "worker.engine_not_ready", code=error.code, reason=error.message, again_in=pause
                 )
                 await asyncio.wait({ending}, timeout=pause * random.uniform(0.5, 1.0))
             else:
+                self._standing.waits_for(Obstacle.BROKER, "it asks the broker for its queue")
                 break
         return not ending.done()
 
@@ -170,6 +180,7 @@ class Worker:
         consumer = await self._unless(ending, consuming)
         if consumer is None:
             return
+        self._standing.consumes(consumer)
         self._log.info("worker.ready", queue=queue.name, slots=self._model.slots)
         sick = asyncio.create_task(self._sick.wait())
         try:
@@ -185,6 +196,7 @@ class Worker:
             try:
                 return await attempt()
             except BusUnavailable as error:
+                self._standing.waits_for(Obstacle.BROKER, str(error))
                 self._log.warning("worker.no_broker", reason=str(error))
                 await asyncio.sleep(1.0)
 
@@ -250,15 +262,18 @@ class Worker:
             self._settings.coalesce_seconds,
         )
         self._running[execution.id] = execution
+        self._standing.began(execution.id)
         try:
             await self._tell(execution.started)
             outcome = await execute(execution, self._provider, self._model)
+            self._standing.count(outcome)
             self._note_health(outcome)
             await execution.stream.flush()
             await self._report(outcome)
         finally:
             execution.stream.close()
             del self._running[execution.id]
+            self._standing.ended(execution.id)
 
     async def _tell(self, message: Started | Heartbeat) -> None:
         """Send a note whose loss the next heartbeat heals."""

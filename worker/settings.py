@@ -12,6 +12,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from queue_schemas.codec import KeyRing
 from queue_schemas.topology import CONSUMER_TIMEOUT_SECONDS
 
+_POD = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
+
 
 def _worker_name() -> str:
     host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:80]
@@ -36,6 +38,23 @@ class WorkerSettings(BaseSettings):
         validation_alias="MILLRACE_OFFLINE",
         description="Leaves engines out that the registry calls remote.",
     )
+    health_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        validation_alias="MILLRACE_HEALTH_PORT",
+        description="For /live, /ready and /metrics; 0: nobody can ask.",
+    )
+    health_host: str = Field(
+        default="127.0.0.1", min_length=1, validation_alias="MILLRACE_HEALTH_HOST"
+    )
+    pod_deletion_cost: bool = Field(
+        default=False,
+        validation_alias="MILLRACE_POD_DELETION_COST",
+        description="Tell Kubernetes that a busy pod should go last. Needs the name of the pod.",
+    )
+    pod_name: str | None = Field(default=None, validation_alias="POD_NAME", pattern=_POD)
+    pod_namespace: str | None = Field(default=None, validation_alias="POD_NAMESPACE", pattern=_POD)
     heartbeat_seconds: float = Field(default=5.0, gt=0, description="Renews leases.")
     drain_seconds: float = Field(
         default=600.0, ge=0, description="Time that running subtasks get after SIGTERM."
@@ -64,6 +83,15 @@ class WorkerSettings(BaseSettings):
             raise ValueError(
                 "MILLRACE_WORKER_DRAIN_SECONDS must not exceed the broker's consumer timeout "
                 f"({CONSUMER_TIMEOUT_SECONDS}), which gives the subtasks to somebody else"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _knows_its_pod(self) -> Self:
+        if self.pod_deletion_cost and not (self.pod_name and self.pod_namespace):
+            raise ValueError(
+                "MILLRACE_POD_DELETION_COST needs POD_NAME and POD_NAMESPACE; have the pod's "
+                "metadata.name and metadata.namespace put there"
             )
         return self
 

@@ -58,6 +58,8 @@ class QueueEntry(BaseModel):
     db_ready: int
     db_queued: int
     db_running: int
+    min_workers: int = Field(description="That are kept, by whoever scales.")
+    max_workers: int
 
 
 class QueueList(BaseModel):
@@ -151,6 +153,7 @@ class QueuePlace(BaseModel):
 
     position: int
     expected_start_seconds: float | None
+    workers: int = Field(description="That take subtasks of the model; 0: one has to start first.")
 
 
 class CitedSentence(BaseModel):

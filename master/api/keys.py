@@ -36,6 +36,13 @@ def new_key() -> NewKey:
     return NewKey(plain, prefix_of(plain), digest_of(plain))
 
 
+def is_well_formed(plain: str) -> bool:
+    """Whether it could be a key that `new_key` made."""
+    rest = plain.removeprefix(_MARK)
+    length = _PREFIX_LENGTH - len(_MARK) + _SECRET_LENGTH
+    return plain.startswith(_MARK) and len(rest) == length and set(rest) <= set(_ALPHABET)
+
+
 def prefix_of(plain: str) -> str:
     """The public part, for the look-up. Defined for every string, also for ones we never made."""
     return plain[:_PREFIX_LENGTH]

@@ -50,7 +50,9 @@ def _queue(master: Running, at: Place) -> dict[str, Any]:
     model = master.registry().get(at.model)
     ahead = at.number - 1
     expected = master.view.expected_wait_seconds(model, ahead) if model else None
-    return {"queue": {"position": at.number, "expected_start_seconds": expected}}
+    serving = [w for w in master.view.workers if w["model"] == at.model and not w["draining"]]
+    place = {"position": at.number, "expected_start_seconds": expected, "workers": len(serving)}
+    return {"queue": place}
 
 
 @router.delete(

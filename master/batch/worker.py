@@ -5,6 +5,7 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bus import rabbitmq
 from bus.protocol import BusError
+from master.batch.alive import add_alive_file
 from master.batch.app import add_tasks, make_celery
 from master.batch.workplace import Workplace
 from master.learning.rounds import Rounds
@@ -36,8 +38,12 @@ def work(
     concurrency: int,
     beat: bool,
     events_url: str | None = None,
+    alive_file: Path | None = None,
 ) -> None:
-    """Run a worker until it is told to stop. What it learns is told at the broker of the events."""
+    """Run a worker until it is told to stop. What it learns is told at the broker of the events.
+
+    While it lives, it touches the file.
+    """
 
     @functools.cache
     def workplace() -> Workplace:
@@ -60,6 +66,8 @@ def work(
 
     app = make_celery(settings)
     add_tasks(app, ingest_one, sweep, learn_once)
+    if alive_file is not None:
+        add_alive_file(app, alive_file)
     worker_process_shutdown.connect(leave, weak=False)
     app.worker_main(_arguments(concurrency, beat=beat))
 

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +12,7 @@ from pydantic import SecretStr
 from master.settings import IngestSettings
 from millrace import logs, models_file, reach
 from millrace.commands import options
-from millrace.problems import Problem
+from millrace.problems import Problem, reason
 from millrace.registry_file import RegistryFile
 from queue_schemas.registry import Registry
 
@@ -21,6 +22,16 @@ _Broker = Annotated[
     str | None,
     typer.Option(
         "--broker-url", envvar="MILLRACE_CELERY_BROKER_URL", metavar="URL", help="Its own vhost."
+    ),
+]
+
+_AliveFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--alive-file",
+        envvar="MILLRACE_ALIVE_FILE",
+        metavar="FILE",
+        help="Touched every 10 s while it lives, for probes.",
     ),
 ]
 
@@ -36,6 +47,7 @@ def celery(
     database_url: options.DatabaseUrl = None,
     rabbitmq_url: options.RabbitUrl = None,
     models: options.ModelsFile = None,
+    alive_file: _AliveFile = None,
 ) -> None:
     """Run one Celery worker, which ingests documents for the masters. Start as many as you like.
 
@@ -61,8 +73,26 @@ def celery(
         return file.current
 
     worker = import_module("master.batch.worker")  # first of all: Celery may not be installed
+    if alive_file is not None:
+        _prepare(alive_file)
     asyncio.run(_check(database_url))
-    worker.work(settings, registry, concurrency=concurrency, beat=beat, events_url=rabbitmq_url)
+    worker.work(
+        settings,
+        registry,
+        concurrency=concurrency,
+        beat=beat,
+        events_url=rabbitmq_url,
+        alive_file=alive_file,
+    )
+
+
+def _prepare(alive_file: Path) -> None:
+    alive = import_module("master.batch.alive")  # Celery may not be installed, as above
+    try:
+        alive.prepare(alive_file)
+    except OSError as error:
+        why = reason(error)
+        raise Problem(f"MILLRACE_ALIVE_FILE: cannot write {alive_file}: {why}.") from error
 
 
 async def _check(database_url: str) -> None:

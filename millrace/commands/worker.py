@@ -1,21 +1,35 @@
 """`millrace worker`."""
 
+import asyncio
+import contextlib
+import os
 import signal
+from collections.abc import AsyncGenerator, Coroutine
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
+import structlog
 import typer
 
 from bus import rabbitmq
+from bus.connection import NotABroker
+from bus.protocol import BusUnavailable
+from bus.rabbitmq import RabbitBus
 from millrace import event_loop, logs, models_file
 from millrace.commands import options
 from millrace.problems import Problem
-from queue_schemas import topology
 from queue_schemas.registry import Model
 from worker import consumer
 from worker.providers.protocol import Provider, ProviderError
 from worker.providers.registry import make_provider
 from worker.settings import WorkerSettings
+from worker.standing import Obstacle, Standing
+
+_T = TypeVar("_T")
+_log = structlog.get_logger(__name__)
+
+_BROKER_PAUSE_SECONDS = 2.0
 
 app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
@@ -28,7 +42,7 @@ def worker(
         str | None, typer.Option(metavar="NAME", help="This worker's name; unique.")
     ] = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for an engine that is not ready yet.")
+        bool, typer.Option("--wait", help="Wait for an engine and a broker that are not ready yet.")
     ] = False,
     rabbitmq_url: options.RabbitUrl = None,
     models: options.ModelsFile = None,
@@ -36,6 +50,7 @@ def worker(
     """Run one worker, which serves one model. Start as many as the engine can feed.
 
     SIGTERM or Ctrl-C drains it: running subtasks are finished, new ones are left to others.
+    With MILLRACE_HEALTH_PORT it answers /live, /ready and /metrics there.
 
     \b
     [bold]Examples[/bold]
@@ -70,19 +85,76 @@ async def _work(
 ) -> None:
     stop, seen = event_loop.stop_on_signals()
     provider = _provider(model, settings)
+    standing = Standing(settings.name, model)
     try:
-        if not wait:
-            await _check(model, provider)
-        bus = await rabbitmq.connect(rabbitmq_url, name=f"worker {settings.name}")
-        try:
-            # So that a worker may be started before the first master.
-            await bus.declare([*topology.SHARED, topology.subtasks(model.slug)])
-            await consumer.run(bus, model, settings, provider, stop)
-        finally:
-            await bus.aclose()
+        async with _answering_probes(settings, standing), _telling_cost(settings, standing):
+            if not wait:
+                await _unless(stop, _check(model, provider))
+            bus = await _unless(stop, _connected(rabbitmq_url, settings, standing, wait=wait))
+            if bus is not None:
+                async with contextlib.aclosing(bus):
+                    await consumer.run(bus, model, settings, provider, stop, standing)
     finally:
         interrupted += seen
         await provider.aclose()
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[None, None, _T]) -> _T | None:
+    """Do some work; None when it was given up because the worker is to stop."""
+    task, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        stopping.cancel()
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def _connected(
+    url: str, settings: WorkerSettings, standing: Standing, *, wait: bool
+) -> RabbitBus:
+    while True:
+        try:
+            return await rabbitmq.connect(url, name=f"worker {settings.name}")
+        except BusUnavailable as error:
+            if isinstance(error, NotABroker) or not wait:
+                raise
+            standing.waits_for(Obstacle.BROKER, str(error))
+            _log.warning("worker.no_broker", reason=str(error), again_in=_BROKER_PAUSE_SECONDS)
+            await asyncio.sleep(_BROKER_PAUSE_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def _answering_probes(
+    settings: WorkerSettings, standing: Standing
+) -> AsyncGenerator[None, None]:
+    if not settings.health_port:
+        yield
+        return
+    health = import_module("worker.health")  # an HTTP server, which most workers do without
+    try:
+        sock = health.listen(settings.health_host, settings.health_port)
+    except OSError as error:
+        raise Problem(str(error)) from error
+    async with health.serving(standing, sock):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _telling_cost(settings: WorkerSettings, standing: Standing) -> AsyncGenerator[None, None]:
+    if not settings.pod_deletion_cost:
+        yield
+        return
+    pod_cost = import_module("worker.pod_cost")  # an HTTP client, as above
+    api = pod_cost.api_server(os.environ)
+    cost = pod_cost.PodCost(api, settings.pod_namespace, settings.pod_name)
+    telling = asyncio.create_task(cost.run(standing), name="pod cost")
+    try:
+        yield
+    finally:
+        telling.cancel()
+        await asyncio.wait({telling})
 
 
 def _provider(model: Model, settings: WorkerSettings) -> Provider:

@@ -147,8 +147,12 @@ async def test_the_clock_finds_what_could_not_be_published_and_what_people_said(
 
     async with contextlib.aclosing(await rabbitmq.connect(stack.rabbitmq_url, name="test")) as bus:
         await bus.watch(topology.watcher("test"), "rule.*", note)
-        worker = stack.start_celery("--beat", "--broker-url", celery_url)
+        alive = stack.folder / "celery.alive"
+        alive.write_text("of an earlier life")
+        told_alive = ("--alive-file", str(alive))
+        worker = stack.start_celery("--beat", "--broker-url", celery_url, *told_alive)
         await until(all_ready, 60)
+    assert alive.read_text() == "", "made again, by this one"
     [proposed] = map(json.loads, told)
     assert (proposed["type"], proposed["tenant"]) == ("rule.proposed", str(tenant))
     assert proposed["detail"]["name"] == "learned-too-long-auto"

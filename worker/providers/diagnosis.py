@@ -28,6 +28,10 @@ UNSUPPORTED: Final = (ErrorKind.PERMANENT, "unsupported_by_model")
 CRASHED: Final = (ErrorKind.POISON, "engine_crashed")
 OUT_OF_MEMORY: Final = (ErrorKind.POISON, "engine_out_of_memory")
 
+_SICK = (CRASHED, LOADING, MISCONFIGURED, NO_MODEL, OUT_OF_MEMORY, UNAUTHORIZED, UNREACHABLE)
+SICKNESS: Final = frozenset(code for _, code in _SICK)
+"""Failures that say more about the engine than about the subtask."""
+
 _WORDS: Final[tuple[tuple[re.Pattern[str], Diagnosis], ...]] = tuple(
     (re.compile(pattern, re.IGNORECASE), diagnosis)
     for pattern, diagnosis in (
