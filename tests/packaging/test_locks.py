@@ -15,6 +15,9 @@ LOCKS = {
     "requirements.lock": ("dev", True),
     "requirements-local.lock": ("local", True),
     "requirements-bench.lock": ("bench", False),
+    **{
+        f"images/locks/{target}.lock": (target, True) for target in ("worker", "celery", "embedder")
+    },
 }
 every_lock = pytest.mark.parametrize("name", LOCKS)
 
@@ -58,6 +61,21 @@ def test_a_lock_satisfies_the_project(name: str) -> None:
 def test_what_runs_and_what_is_tested_have_the_same_versions() -> None:
     small, large = locked("requirements-local.lock"), locked("requirements.lock")
     assert {package: large.get(package) for package in small} == small
+
+
+@pytest.mark.parametrize("target", ["worker", "celery", "embedder", "build"])
+def test_images_have_the_versions_that_are_tested(target: str) -> None:
+    small, large = locked(f"images/locks/{target}.lock"), locked("requirements.lock")
+    if target in {"embedder", "build"}:  # what only they have; numpy has one for each Python
+        small = {package: small[package] for package in small.keys() & large.keys() - {"numpy"}}
+    assert {package: large.get(package) for package in small} == small
+
+
+def test_the_embedder_has_the_torch_that_it_was_tested_with() -> None:
+    tested = locked("requirements-embedder.txt")
+    both = locked("images/locks/embedder.lock") | locked("images/locks/torch.lock")
+    assert tested.items() <= both.items()
+    assert "torch" not in locked("images/locks/embedder.lock")
 
 
 @every_lock
