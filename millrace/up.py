@@ -69,14 +69,13 @@ async def _bus_and_workers(
     url = os.environ.get("RABBITMQ_URL")
     if url:
         bus: Bus = await connect(url, name=f"master {settings.replica}")
-        await bus.declare(queues(registry()))
         behind = worker_processes(registry, settings)
     else:
         broker = MemoryBroker()
         bus = MemoryBus(broker)
-        await bus.declare(queues(registry()))
         behind = one_machine.workers_here(broker, registry(), settings.heartbeat_seconds)
     try:
+        await bus.declare(queues(registry()))
         async with behind:
             yield bus
     finally:

@@ -11,6 +11,10 @@ import yaml
 
 _Path = tuple[int | str, ...]
 
+_MOST_VALUES = 500_000
+"""With aliases counted wherever they stand: a few of them, one in another, fill any memory."""
+_BITS = 64
+
 
 class YamlError(Exception):
     """The text is not YAML that we read. `line` counts from 1."""
@@ -26,6 +30,18 @@ class _Loader(yaml.SafeLoader):
         first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith(":timestamp")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """As PyYAML does; what it cannot read is an error with its line. Raises `YamlError`."""
+        line = node.start_mark.line + 1
+        try:
+            found = super().construct_object(node, deep)
+        except (AttributeError, KeyError, ValueError) as error:  # of `0x_`, or `!!bool x`
+            kind = node.tag.rpartition(":")[2]
+            raise YamlError(line, f"this cannot be read as {kind}") from error
+        if isinstance(found, int) and found.bit_length() > _BITS:
+            raise YamlError(line, f"a number of more than {_BITS} bits")
+        return found
 
 
 @dataclass(frozen=True)
@@ -58,7 +74,8 @@ def parse(text: str) -> Document:
         root = loader.get_single_node()
         if root is None:
             return Document(None, None)
-        _refuse_duplicates(root, set(), set())
+        if _size(root, set(), {}) > _MOST_VALUES:
+            raise YamlError(1, f"aliases make more than {_MOST_VALUES:,} values of it")
         return Document(loader.construct_document(root), root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -67,22 +84,24 @@ def parse(text: str) -> Document:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise YamlError(line, "a character that YAML does not allow") from error
+    except RecursionError as error:
+        raise YamlError(1, "nested too deeply") from error
 
 
-def _refuse_duplicates(node: yaml.Node, parents: set[int], done: set[int]) -> None:
-    """Also refuses a value that contains itself, which no JSON can hold."""
+def _size(node: yaml.Node, parents: set[int], sizes: dict[int, int]) -> int:
+    """How many values it stands for. Refuses equal keys, and a value that contains itself."""
     if id(node) in parents:
         raise YamlError(node.start_mark.line + 1, "this value contains itself")
-    if id(node) in done:  # an alias to what was looked at before
-        return
+    if id(node) in sizes:  # an alias to what was looked at before
+        return sizes[id(node)]
     if isinstance(node, yaml.MappingNode):
         _refuse_duplicate_keys(node)
         children = [value for _, value in node.value]
     else:
         children = node.value if isinstance(node, yaml.SequenceNode) else []
-    for child in children:
-        _refuse_duplicates(child, parents | {id(node)}, done)
-    done.add(id(node))
+    within = parents | {id(node)}
+    sizes[id(node)] = 1 + sum(_size(child, within, sizes) for child in children)
+    return sizes[id(node)]
 
 
 def _refuse_duplicate_keys(node: yaml.MappingNode) -> None:

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, m
 from queue_schemas.topology import LONGEST_SUBTASK_SECONDS
 
 RESERVED_PREFIX = "millrace/"
+NOT_FOR_WORKERS = frozenset({"gpu_memory_gib", "max_workers", "min_workers", "price"})
+"""Fields of an entry that its workers do not look at: what changes there restarts none."""
 _SLUG = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -77,7 +79,11 @@ class Fallback(BaseModel):
         default=False, description="Reached over the internet; left out when offline."
     )
     first_token_seconds: float | None = Field(
-        default=None, gt=0, strict=True, description="With model loading; none: the entry's."
+        default=None,
+        gt=0,
+        le=LONGEST_SUBTASK_SECONDS,
+        strict=True,
+        description="With model loading; none: the entry's.",
     )
     options: dict[str, JsonValue] = Field(
         default_factory=dict, description="Engine options as the provider understands them."
@@ -119,7 +125,9 @@ class Model(BaseModel):
     max_workers: int = Field(default=1, ge=1, le=1000)
     gpu_memory_gib: float = Field(default=0.0, ge=0, le=10_000)
     timeout_seconds: float = Field(default=600.0, gt=0, le=LONGEST_SUBTASK_SECONDS)
-    first_token_seconds: float = Field(default=120.0, gt=0, description="With model loading.")
+    first_token_seconds: float = Field(
+        default=120.0, gt=0, le=LONGEST_SUBTASK_SECONDS, description="With model loading."
+    )
     inter_token_seconds: float = Field(default=30.0, gt=0)
     price: Price = Price()
     options: dict[str, JsonValue] = Field(

@@ -55,6 +55,9 @@ class WorkerSettings(BaseSettings):
     )
     pod_name: str | None = Field(default=None, validation_alias="POD_NAME", pattern=_POD)
     pod_namespace: str | None = Field(default=None, validation_alias="POD_NAMESPACE", pattern=_POD)
+    parent: int | None = Field(
+        default=None, gt=0, description="Process id; drains when its parent is another one."
+    )
     heartbeat_seconds: float = Field(default=5.0, gt=0, description="Renews leases.")
     drain_seconds: float = Field(
         default=600.0, ge=0, description="Time that running subtasks get after SIGTERM."

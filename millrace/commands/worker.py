@@ -30,6 +30,8 @@ _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
 _BROKER_PAUSE_SECONDS = 2.0
+_PARENT_SECONDS = 2.0
+"""Between two looks whether it is there."""
 
 app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
@@ -87,7 +89,11 @@ async def _work(
     provider = _provider(model, settings)
     standing = Standing(settings.name, model)
     try:
-        async with _answering_probes(settings, standing), _telling_cost(settings, standing):
+        async with (
+            _answering_probes(settings, standing),
+            _telling_cost(settings, standing),
+            _ending_with(settings.parent, stop),
+        ):
             if not wait:
                 await _unless(stop, _check(model, provider))
             bus = await _unless(stop, _connected(rabbitmq_url, settings, standing, wait=wait))
@@ -123,6 +129,27 @@ async def _connected(
             standing.waits_for(Obstacle.BROKER, str(error))
             _log.warning("worker.no_broker", reason=str(error), again_in=_BROKER_PAUSE_SECONDS)
             await asyncio.sleep(_BROKER_PAUSE_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def _ending_with(parent: int | None, stop: asyncio.Event) -> AsyncGenerator[None, None]:
+    """Drain when the process that started this one is gone, for which it has no signal."""
+    if parent is None:
+        yield
+        return
+    watching = asyncio.create_task(_watch(parent, stop), name="parent")
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})
+
+
+async def _watch(parent: int, stop: asyncio.Event) -> None:
+    while os.getppid() == parent:  # noqa: ASYNC110  the end of a process is no event of this loop
+        await asyncio.sleep(_PARENT_SECONDS)
+    _log.warning("worker.orphaned", parent=parent)
+    stop.set()
 
 
 @contextlib.asynccontextmanager

@@ -4,6 +4,7 @@ The scheduler counts devices and knows nothing of their memory. So a number of w
 allowed if no way of placing them overfills a card.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -26,7 +27,25 @@ def over_budget(placed: Iterable[Placed]) -> list[str]:
     for each in placed:
         if each.pool is not None:
             by_pool.setdefault(each.pool.name, (each.pool, []))[1].append(each.model)
-    return [line for pool, models in by_pool.values() for line in _of_pool(pool, models)]
+    found = [line for pool, models in by_pool.values() for line in _of_pool(pool, models)]
+    return found + _cut_together([pool for pool, _ in by_pool.values()])
+
+
+def _cut_together(pools: Iterable[Pool]) -> list[str]:
+    """Slices are a node's, so what is said of one pool's cards holds only if they are its own."""
+    return [
+        f"pools {one.name} and {other.name} share nodes, and GPUs are cut into slices there: "
+        "nobody can say what meets on one GPU. Make them one pool, or give each a node_selector of "
+        "its own."
+        for one, other in itertools.combinations((pool for pool in pools if pool.gpus), 2)
+        if max(one.slices, other.slices) > 1 and _share_nodes(one, other)
+    ]
+
+
+def _share_nodes(one: Pool, other: Pool) -> bool:
+    """Whether all nodes of one are the other's as well."""
+    first, second = one.node_selector.items(), other.node_selector.items()
+    return first <= second or second <= first
 
 
 def _of_pool(pool: Pool, models: Sequence[Model]) -> list[str]:

@@ -1,12 +1,20 @@
 """`cluster.yaml`: what an overlay's cluster has, with errors that name the line and the field."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from millrace import yaml_nodes
 from millrace.k8s.problems import Unfit
@@ -23,7 +31,11 @@ _PLAIN = {
     "tuple_type": "must be a list",
 }
 _Label = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
-_Positive = Annotated[int, Field(ge=1, strict=True)]
+_MOST = 1_000_000
+_Positive = Annotated[int, Field(ge=1, le=_MOST, strict=True)]
+_NAME = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+_LABEL_KEY = re.compile(rf"([a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_NAME}")
+_LABEL_VALUE = re.compile(rf"({_NAME})?")
 
 
 class Engine(StrEnum):
@@ -54,7 +66,12 @@ class Toleration(_Strict):
 class Storage(_Strict):
     """What holds the weights of a pool's models."""
 
-    class_: str | None = Field(default=None, alias="class", description="None: the default class.")
+    class_: str | None = Field(
+        default=None,
+        alias="class",
+        pattern=r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$",
+        description="None: the default class.",
+    )
     access: Literal["ReadWriteOnce", "ReadWriteMany"] = "ReadWriteOnce"
     gib: _Positive = 100
 
@@ -64,7 +81,7 @@ class Pool(_Strict):
 
     name: Annotated[_Label, Field(max_length=30)]
     node_selector: dict[str, str] = Field(default_factory=dict)
-    gpus: Annotated[int, Field(ge=0, strict=True)] = Field(
+    gpus: Annotated[int, Field(ge=0, le=_MOST, strict=True)] = Field(
         default=0, description="Of all its nodes together; 0: it computes on CPUs."
     )
     slices: _Positive = Field(default=1, description="Time slices of each GPU; 1: no sharing.")
@@ -74,6 +91,16 @@ class Pool(_Strict):
     models: tuple[str, ...] | None = Field(
         default=None, description="None, in one pool at most: all that no other pool names."
     )
+
+    @field_validator("node_selector")
+    @classmethod
+    def _labels(cls, selector: dict[str, str]) -> dict[str, str]:
+        for key, value in selector.items():
+            if not _LABEL_KEY.fullmatch(key):
+                raise ValueError(f"{key!r} is no key of a label")
+            if not _LABEL_VALUE.fullmatch(value):
+                raise ValueError(f"{value!r} is no value of a label")
+        return selector
 
     @model_validator(mode="after")
     def _slices_of_something(self) -> Self:

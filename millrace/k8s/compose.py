@@ -1,5 +1,7 @@
 """The secrets of `compose.yaml`: one `.env`, and the definitions that the broker imports."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +23,8 @@ _NOT_THERE: Final = frozenset({"host", "username", "password", "MILLRACE_RABBITM
 """Of KEDA, and what is no secret."""
 _TWICE: Final = frozenset({"DB_POSTGRESDB_PASSWORD", "OPENAI_API_KEY"})
 """The same values as others, which compose.yaml can name."""
+_READ_OTHERWISE = re.compile(r"^['\"\s]|\s$|\$|\s#")
+"""Of a value: quotes, blanks, variables, comments. The others take it as it stands."""
 
 
 def _slots() -> list[Slot]:
@@ -42,6 +46,7 @@ def prepare(path: Path, rotate: str | None = None) -> Prepared:
     before = text_of(path)
     hashes = path.parent / DEFINITIONS
     have = env_files.parse(before or "", str(path))
+    _refuse_ambiguous(have, path)
     filled = fill(_slots(), {("", name): value for name, value in have.items()}, rotate)
     changed = {variable: value for (_, variable), value in filled.changed.items()}
     texts = {
@@ -51,6 +56,13 @@ def prepare(path: Path, rotate: str | None = None) -> Prepared:
     }
     stale = [each for each, text in texts.items() if text != text_of(each)]
     return Prepared(texts, stale, filled.foreign)
+
+
+def _refuse_ambiguous(have: Mapping[str, str], path: Path) -> None:
+    """Compose would read another password than the one whose hash the broker is given."""
+    found = [name for name in sorted(variables()) if _READ_OTHERWISE.search(have.get(name, ""))]
+    if found:
+        raise Unfit([f"{path}: {n}: write it without quotes, blanks, $ and #" for n in found])
 
 
 def write(path: Path, rotate: str | None = None) -> Prepared:

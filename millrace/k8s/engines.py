@@ -31,6 +31,9 @@ LOADED: Final = 'ollama show "$0" > /dev/null && ollama run "$0" "" < /dev/null'
 _STARTUP_PERIOD: Final = 5
 _OLLAMAS_PATIENCE: Final = 300
 _SHM_GIB: Final = 1
+# llama.cpp's server, which Ollama runs as well, keeps up to 8 GiB of earlier prompts in main memory
+# unless it is told not to: more than the container may have, and counted by nobody.
+_NO_PROMPTS_KEPT: Final = {"LLAMA_ARG_CACHE_RAM": "0"}
 
 
 def ollama_environment() -> dict[str, str]:
@@ -46,7 +49,7 @@ def ollama_environment() -> dict[str, str]:
 def engine_container(engine: Engine, model: Model, pool: Pool) -> Manifest:
     """The sidecar that serves this model."""
     made = _ollama(model) if engine is Engine.OLLAMA else _llama_server(model)
-    environment: dict[str, str] = made.pop("env")
+    environment: dict[str, str] = made.pop("env") | _NO_PROMPTS_KEPT
     if not pool.gpus:
         # Ollama's image asks for all GPUs; where NVIDIA's runtime is the default one it would get
         # them without having been given any.

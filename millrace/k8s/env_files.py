@@ -1,6 +1,6 @@
 """Files of lines `NAME=value`, changed without touching what else a person wrote into them. Pure.
 
-Kustomize and compose take everything behind the first `=` as it is, quotes and blanks included.
+Kustomize takes everything behind the first `=` as it is, quotes and blanks included.
 """
 
 from collections.abc import Mapping
@@ -12,12 +12,14 @@ def parse(text: str, name: str) -> dict[str, str]:
     """The variables of a file; `name` stands for it in errors. Raises `Unfit`."""
     found: dict[str, str] = {}
     for number, raw in enumerate(text.splitlines(), 1):
-        line = raw.strip()
+        line = raw.lstrip()
         if not line or line.startswith("#"):
             continue
         variable, equals, value = line.partition("=")
         if not equals or not variable.isidentifier():
             raise Unfit([f"{name}:{number}: this is not NAME=value"])
+        if variable in found:
+            raise Unfit([f"{name}:{number}: {variable} was given before"])
         found[variable] = value
     return found
 

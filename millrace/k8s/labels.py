@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -13,9 +14,14 @@ Manifest = dict[str, Any]
 
 USER: Final = 10001
 MODEL_LABEL: Final = "millrace.dev/model"
-_HEADER: Final = """\
-# Rendered by `millrace k8s render` from {source}. Do not edit: change those and render again.
-"""
+MARK: Final = "# Rendered by `millrace k8s render`"
+"""Every rendered file begins so, and no other."""
+_HEADER: Final = f"{MARK} from {{source}}. Do not edit: change those and render again.\n"
+_NO_TEXT_IN_GO = re.compile(
+    r"[-+]?(0[xX][\da-fA-F]+|0[oO][0-7]+|0[bB][01]+|(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?)|[yYnN]",
+    re.ASCII,
+)
+"""What Kubernetes' YAML takes for a number or a boolean without quotes; PyYAML knows only some."""
 
 
 class _Plain(yaml.SafeDumper):
@@ -30,6 +36,8 @@ class _Plain(yaml.SafeDumper):
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
     style = "|" if "\n" in value else None
+    if _NO_TEXT_IN_GO.fullmatch(value.replace("_", "")):
+        style = "'"
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 

@@ -85,17 +85,31 @@ def _wrong_endpoints(registry: Registry, cluster: Cluster) -> list[str]:
             f"is {model.endpoint}. Write `endpoint: ${{OLLAMA_HOST:-{OLLAMA_URL}}}`."
             for model in registry.chat_models()
             if has_engine_beside(model, cluster) and model.endpoint not in {None, OLLAMA_URL}
-        ]
+        ] + _nowhere(registry, cluster)
     if cluster.engine is Engine.LLAMA_SERVER:
         return _unlike_llama_server(registry.chat_models(), cluster)
-    return []
+    return _nowhere(registry, cluster)
+
+
+def _nowhere(registry: Registry, cluster: Cluster) -> list[str]:
+    """Loopback is the worker's own pod, where there is no engine but the cluster's own."""
+    return [
+        f"{model.name}: its endpoint is {_endpoint(model)}, and nothing listens there in the "
+        "worker's pod. Write where its engine is as seen from the cluster."
+        for model in registry.chat_models()
+        if not has_engine_beside(model, cluster) and _is_loopback(_endpoint(model))
+    ]
+
+
+def _endpoint(model: Model) -> str | None:
+    return model.endpoint or (OLLAMA_URL if model.provider is ProviderName.OLLAMA else None)
 
 
 def _unlike_llama_server(models: Sequence[Model], cluster: Cluster) -> list[str]:
     problems = []
     for model in models:
         beside = has_engine_beside(model, cluster)
-        if model.provider is ProviderName.OLLAMA and _is_loopback(model.endpoint):
+        if model.provider is ProviderName.OLLAMA and _is_loopback(_endpoint(model)):
             problems.append(
                 f"{model.name}: engine is `llama-server`, and there is no Ollama in the pod. Write "
                 f"`provider: openai` and `endpoint: {LLAMA_SERVER_URL}`."

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, unquote
 
-from master.api.keys import new_key
+from master.api.keys import is_well_formed, new_key
+from queue_schemas.codec import KeyRing
 
 _ALPHABET = string.ascii_letters + string.digits
 _LENGTH = 40  # of 62 characters: 238 bits, and nothing that a URL or a shell minds
@@ -155,6 +156,21 @@ def contradictions(slots: Iterable[Slot], have: Values) -> list[str]:
                     f"{said.file}. Make them the same."
                 )
     return problems
+
+
+def malformed(have: Values) -> list[str]:
+    """Keys that masters and workers would refuse."""
+    problems = []
+    api_key = have.get(("api-key.env", "MILLRACE_API_KEY"))
+    if api_key and not is_well_formed(api_key):
+        problems.append("api-key.env: MILLRACE_API_KEY is no key of Millrace's")
+    ring = have.get(("queue-key.env", "MILLRACE_QUEUE_KEY"))
+    try:
+        if ring:
+            KeyRing.parse(ring)
+    except ValueError as error:
+        problems.append(f"queue-key.env: MILLRACE_QUEUE_KEY: {error}")
+    return [f"{problem}. Empty it and make one." for problem in problems]
 
 
 def _next(name: str, old: str | None) -> str:

@@ -8,7 +8,16 @@ from typing import Final
 
 from millrace.k8s import definitions, env_files
 from millrace.k8s.problems import Unfit
-from millrace.k8s.secret_values import NAMES, SLOTS, Filled, Slot, Values, contradictions, fill
+from millrace.k8s.secret_values import (
+    NAMES,
+    SLOTS,
+    Filled,
+    Slot,
+    Values,
+    contradictions,
+    fill,
+    malformed,
+)
 from millrace.k8s.workers import key_names
 from millrace.k8s.written import replace
 from millrace.problems import reason
@@ -32,6 +41,8 @@ _IN_POSTGRES: Final = (
 _FOLLOWS: Final[Mapping[str, str]] = {
     "api-key": "Apply it and run the migrations job again, which makes the new key known. "
     "The old one is valid until you revoke it: `millrace keys list`, `millrace keys revoke`.",
+    "grafana": "Grafana takes it from there only when its volume is new: run `grafana cli admin "
+    "reset-admin-password` with the new value where it runs, then apply it.",
     "n8n-encryption": "n8n cannot read what it stored with the old key. Empty its database, or "
     "import its credentials again.",
     "queue-key": "This was one of three steps. Apply it, restart all masters and workers, and "
@@ -113,7 +124,7 @@ def problems(folder: Path, registry: Registry, remedy: str) -> list[str]:
         for name, model in _engine_key_names(registry).items()
         if not have.get((ENGINE_KEYS, name))
     ]
-    return found + [f"{folder}/{line}" for line in contradictions(SLOTS, have)]
+    return found + [f"{folder}/{line}" for line in (*contradictions(SLOTS, have), *malformed(have))]
 
 
 def _empty(file: str, have: Values) -> Iterable[str]:
@@ -161,7 +172,7 @@ def broker_passwords(filled: Filled) -> dict[str, str]:
 def text_of(path: Path) -> str | None:
     """What is in a file; None: there is none. Raises `Unfit`."""
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:

@@ -33,7 +33,7 @@ _NUMBERS = re.compile(r"v?(\d+)\.(\d+)")
 def load(path: Path) -> dict[str, str]:
     """All lines of the file. Raises `Unfit`."""
     try:
-        return parse(path.read_text("utf-8"), str(path))
+        return parse(path.read_text("utf-8-sig"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise Unfit([f"{path}: {reason(error)}"]) from error
 

@@ -14,14 +14,13 @@ from millrace.k8s.labels import (
     worker_labels,
 )
 from millrace.k8s.placement import OLLAMA_URL, Placed
-from queue_schemas.registry import Model
+from queue_schemas.registry import NOT_FOR_WORKERS, Model
 
 HEALTH_PORT: Final = 8002
 
 _DRAIN_MARGIN, _GRACE_MARGIN = 30, 60
 """Seconds beyond the longest subtask: to publish its result, and to end."""
 _ENTRY_ANNOTATION: Final = "millrace.dev/entry"
-_NOT_THE_WORKERS: Final = {"capabilities", "gpu_memory_gib", "max_workers", "min_workers", "price"}
 _MODELS_FILE: Final = "/etc/millrace/models.yaml"
 
 
@@ -59,7 +58,8 @@ def deployment(placed: Placed, cluster: Cluster) -> Manifest:
 
 def _entry(model: Model) -> str:
     """Changes with what a worker reads of its entry, and with nothing else."""
-    return fingerprint(model.model_dump(mode="json", exclude=_NOT_THE_WORKERS))
+    entry = model.model_dump(mode="json", exclude=set(NOT_FOR_WORKERS))
+    return fingerprint({**entry, "capabilities": sorted(entry["capabilities"])})
 
 
 def _pod(model: Model, pool: Pool | None, cluster: Cluster, selector: dict[str, str]) -> Manifest:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from millrace.k8s.labels import MARK
 from millrace.k8s.problems import Unfit
 from millrace.problems import reason
 
@@ -28,14 +29,15 @@ class Change:
 
 
 def changes(wanted: Mapping[Path, str], folder: Path) -> list[Change]:
-    """What differs between the rendering and the disk; `folder` holds nothing but renderings."""
+    """What differs between the rendering and the disk; in `folder`, also what is left over."""
     found = [
         Change(Kind.CHANGED if path.exists() else Kind.NEW, path)
         for path, text in wanted.items()
         if _text(path) != text
     ]
-    strangers = [path for path in folder.glob("*") if path.is_file() and path not in wanted]
-    found += [Change(Kind.GONE, path) for path in strangers]
+    others = [path for path in folder.glob("*") if path.is_file() and path not in wanted]
+    # What somebody else put there is not ours to take away.
+    found += [Change(Kind.GONE, path) for path in others if (_text(path) or "").startswith(MARK)]
     return sorted(found, key=lambda change: change.path)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 
 import structlog
 
@@ -44,24 +44,27 @@ class Autoscaler:
         """Until cancelled. Workers stay as they are; `close` ends them."""
         while True:
             seen = await self._seen()
-            try:
+            with _surviving():
                 self.step(seen, time.monotonic())
-            except Exception as error:  # a bug must not cost the others their workers
-                _log.error("scaling.failed", exc_info=error)
             await asyncio.sleep(self._settings.seconds)
 
     def step(self, seen: Mapping[str, Depth] | None, now: float) -> None:
         """Decide and act once. None: nobody knows the load, so nobody comes and nobody goes."""
         models = {model.name: model for model in self._registry().chat_models()}
         for name, model in models.items():
-            pool = self._pool(name, model)
-            pool.follow(model)
-            depth = (seen or {}).get(name, Depth())
-            if seen is not None:
-                pool.scale(depth.messages, now)
-            pool.tend(depth.running, now)
+            with _surviving(model=name):
+                self._serve(model, seen, now)
         for name in self.pools.keys() - models.keys():
-            self._retire(name, now)
+            with _surviving(model=name):
+                self._retire(name, now)
+
+    def _serve(self, model: Model, seen: Mapping[str, Depth] | None, now: float) -> None:
+        pool = self._pool(model.name, model)
+        pool.follow(model)
+        depth = (seen or {}).get(model.name, Depth())
+        if seen is not None:
+            pool.scale(depth.messages, now)
+        pool.tend(depth.running, now)
 
     def _pool(self, name: str, model: Model) -> Pool:
         if name not in self.pools:
@@ -101,6 +104,15 @@ class Autoscaler:
             for worker in workers:
                 worker.process.send_signal(signal.SIGTERM)
             raise
+
+
+@contextlib.contextmanager
+def _surviving(**whose: str) -> Generator[None, None, None]:
+    """A bug with one model must not cost the others their workers."""
+    try:
+        yield
+    except Exception as error:
+        _log.error("scaling.failed", exc_info=error, **whose)
 
 
 @contextlib.asynccontextmanager

@@ -9,7 +9,7 @@ from typing import Protocol
 import structlog
 
 from millrace.scaling.desired import History, Limits, Rule, desired
-from queue_schemas.registry import Model
+from queue_schemas.registry import NOT_FOR_WORKERS, Model
 
 _log = structlog.get_logger(__name__)
 
@@ -18,9 +18,7 @@ HOPELESS_PAUSE_SECONDS = 300.0
 STEADY_SECONDS = 60.0
 """Who has lived so long was no failed start."""
 _SAID_WHY = frozenset({1, 2})
-"""Exit codes of `millrace` that stand for one line on stderr: the next start would fail too."""
-_OF_NO_CONCERN = {"min_workers": 0, "max_workers": 1, "gpu_memory_gib": 0.0}
-"""Fields of an entry that its workers do not look at."""
+"""Exit codes of `millrace` with one line on stderr: after a start, the next would fail too."""
 
 
 class Process(Protocol):
@@ -60,10 +58,8 @@ def to_drain(workers: Sequence[Worker], running: Mapping[str, int], number: int)
     return order[: max(0, number)]
 
 
-def pause_seconds(failures: int, code: int | None) -> float:
-    """Until the next start, after so many failed ones; the last one ended with this code."""
-    if code in _SAID_WHY:
-        return HOPELESS_PAUSE_SECONDS
+def pause_seconds(failures: int) -> float:
+    """Until the next start, after so many failed ones."""
     return min(2.0 ** min(failures - 1, 10), LONGEST_PAUSE_SECONDS)
 
 
@@ -131,7 +127,7 @@ class Pool:
         try:
             process = self._launch(self._model, name)
         except OSError as error:  # no memory, no more processes: a moment later there may be
-            self._failed(None, now, str(error))
+            self._failed(None, now, str(error), hopeless=False)
             return
         self.workers.append(Worker(name, self._model, process, now))
         self._log.info("scaling.started", worker=name)
@@ -149,16 +145,18 @@ class Pool:
         if worker.draining:
             self._log.info("scaling.drained", worker=worker.name, code=code)
             return
-        if lived >= STEADY_SECONDS:
+        steady = lived >= STEADY_SECONDS
+        if steady:
             self._failures = 0
-        self._failed(code, now, f"{worker.name} ended after {lived:.0f} s")
+        reason = f"{worker.name} ended after {lived:.0f} s"
+        self._failed(code, now, reason, hopeless=code in _SAID_WHY and not steady)
 
-    def _failed(self, code: int | None, now: float, reason: str) -> None:
+    def _failed(self, code: int | None, now: float, reason: str, *, hopeless: bool) -> None:
         self._failures += 1
-        pause = pause_seconds(self._failures, code)
+        pause = HOPELESS_PAUSE_SECONDS if hopeless else pause_seconds(self._failures)
         self._not_before = max(self._not_before, now + pause)
         self._log.warning("scaling.lost", reason=reason, code=code, again_in=pause)
 
 
-def _served(entry: Model) -> Model:
-    return entry.model_copy(update=_OF_NO_CONCERN)
+def _served(entry: Model) -> dict[str, object]:
+    return entry.model_dump(exclude=set(NOT_FOR_WORKERS))

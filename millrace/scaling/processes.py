@@ -17,6 +17,7 @@ _OF_ONE_PROCESS = (
 )
 """Settings that several workers of one machine cannot share."""
 _DRAIN = "MILLRACE_WORKER_DRAIN_SECONDS"
+_PARENT = "MILLRACE_WORKER_PARENT"
 _MARGIN_SECONDS = 30
 """More than the longest subtask takes, so that a worker that drains always finishes it."""
 
@@ -31,24 +32,23 @@ class WorkerProcesses:
     def __init__(self, registry: Callable[[], Registry], folder: Path) -> None:
         self._registry = registry
         self._file = folder / "models.yaml"
-        self._written: Registry | None = None
 
     def start(self, model: Model, name: str) -> subprocess.Popen[bytes]:
         """One worker. It has a process group of its own, so that Ctrl-C ends it by us alone."""
         return subprocess.Popen(  # noqa: S603  our own interpreter, names of our own registry
             [sys.executable, "-m", "millrace", *self.arguments(model, name)],
-            env=environment(os.environ, model),
+            # Killed, we can end nobody: they look whether we are there.
+            env=environment(os.environ, model) | {_PARENT: str(os.getpid())},
             process_group=0 if os.name == "posix" else None,
         )
 
     def arguments(self, model: Model, name: str) -> list[str]:
         """The command line of one worker; the file that it names has been written."""
-        latest = self._registry()
-        if latest != self._written:
-            fresh = self._file.with_suffix(".new")
-            fresh.write_text(as_yaml(latest), "utf-8")
-            fresh.replace(self._file)  # at once: a worker may be about to read it
-            self._written = latest
+        # Each time: folders like this one are tidied up by the system after some days.
+        self._file.parent.mkdir(mode=0o700, exist_ok=True)
+        fresh = self._file.with_suffix(".new")
+        fresh.write_text(as_yaml(self._registry()), "utf-8")
+        fresh.replace(self._file)  # at once: a worker may be about to read it
         return [
             "worker",
             "--wait",

@@ -49,9 +49,11 @@ function Format-Command([string[]] $Words) {
 
 # A line that a command wrote; Windows PowerShell makes errors of those on standard error.
 function Add-Said($Line) {
-    if ($Line -is [System.Management.Automation.ErrorRecord]) { $run.Err += "$Line" }
-    else { $run.Out += "$Line" }
-    if ("$Line".Trim()) { Write-Progress -Activity $run.Label -Status "$Line" }
+    # Of an empty one the record's text would be the name of a type.
+    $isError = $Line -is [System.Management.Automation.ErrorRecord]
+    $text = if ($isError) { $Line.Exception.Message } else { "$Line" }
+    if ($isError) { $run.Err += $text } else { $run.Out += $text }
+    if ($text.Trim()) { Write-Progress -Activity $run.Label -Status $text }
 }
 
 # The one place where a program is started: how and its words, see plan. What it writes is in

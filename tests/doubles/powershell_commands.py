@@ -19,6 +19,16 @@ class ErrorRecord(str):
 
     __slots__ = ()
 
+    @property
+    def Exception(self) -> "ErrorRecord":  # noqa: N802  PowerShell's names
+        """What it is about."""
+        return self
+
+    @property
+    def Message(self) -> str:  # noqa: N802  PowerShell's names
+        """The line."""
+        return str(self)
+
 
 @dataclass
 class Host:

@@ -241,3 +241,17 @@ def test_wrong_settings_are_one_line_and_no_waiting(wrong: dict[str, str], said:
     assert done.returncode == 1
     assert said in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_a_worker_whose_parent_is_gone_ends_although_nobody_tells_it_to(tmp_path: Path) -> None:
+    models = tmp_path / "models.yaml"
+    models.write_text("models: [{name: mill, provider: scripted}]\n", "utf-8")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    ended = millrace(
+        *("worker", "--wait", "--model", "mill", "--models", str(models)),
+        RABBITMQ_URL=f"amqp://127.0.0.1:{free_port()}/",
+        MILLRACE_WORKER_PARENT=str(gone.pid),
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "worker.orphaned" in ended.stdout + ended.stderr

@@ -83,6 +83,26 @@ def test_engines_beside_workers_are_told_what_their_entry_says(cluster: Cluster)
         assert address.removeprefix("http://") == told["OLLAMA_HOST"]
 
 
+def test_no_deployment_gives_up_before_those_who_wait_for_it(cluster: Cluster) -> None:
+    # A node pulls one image after the other; the first start takes as long as the line is slow.
+    plan = (REPOSITORY / "scripts/cluster/plan").read_text("utf-8")
+    patience = re.search(r"rollout status .* --timeout (\d+)s", plan)
+    assert patience
+    for each in cluster.workloads:
+        if each.manifest["kind"] == "Deployment":
+            deadline = each.manifest["spec"].get("progressDeadlineSeconds", 600)
+            assert deadline >= int(patience[1]), each.name
+
+
+def test_changed_settings_restart_who_reads_them(cluster: Cluster) -> None:
+    # By a name that changes with what is in it, in an overlay that changes some of it as well.
+    for each in cluster.workloads:
+        for container in each.containers:
+            for source in container.spec.get("envFrom", []):
+                name = source.get("configMapRef", {}).get("name", "-settings-0123456789")
+                assert re.search(r"-[a-z0-9]{10}$", name), f"{each.name}: {name}"
+
+
 def test_prometheus_asks_for_what_is_there(cluster: Cluster) -> None:
     if _workload(cluster, "prometheus") is None:
         return

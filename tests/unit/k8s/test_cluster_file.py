@@ -33,6 +33,14 @@ BROKEN = {
         "engine: olama\n",
         "c.yaml:1: engine: must be 'ollama', 'llama-server' or 'outside', not 'olama'",
     ),
+    "more than any cluster has": (
+        GOOD.replace("gib: 200", "gib: 99999999999").replace("gpus: 2", "gpus: 99999999999"),
+        "c.yaml:5: storage.gib: must be less than or equal to 1000000, not 99999999999",
+    ),
+    "a label that is none": (
+        GOOD.replace("hostname: gpu-1", "hostname: 'a b'"),
+        "c.yaml:9: pools[0].node_selector: 'a b' is no value of a label",
+    ),
     "unknown key": (
         GOOD + "storrage: {}\n",
         "c.yaml:16: storrage: unknown key; did you mean 'storage'?",

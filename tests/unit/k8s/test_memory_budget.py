@@ -85,6 +85,37 @@ def test_what_does_not_fit_is_said_with_its_arithmetic(
     assert line.endswith(said)
 
 
+SMALL, LARGE = model("small", 8, 3), model("large", 20)
+
+
+@pytest.mark.parametrize(
+    ("small", "large"),
+    [({"node": "a"}, {"node": "a"}), ({"node": "a", "disk": "b"}, {"node": "a"}), ({}, {"x": "y"})],
+)
+def test_slices_of_two_pools_on_the_same_nodes_may_meet_on_one_card(
+    small: dict[str, str], large: dict[str, str]
+) -> None:
+    pools = [
+        Pool(name="small", gpus=1, slices=3, memory_gib=24, node_selector=small),
+        Pool(name="large", gpus=1, memory_gib=24, node_selector=large),
+    ]
+    found = over_budget([Placed(SMALL, pools[0]), Placed(LARGE, pools[1])])
+    assert found == [
+        "pools small and large share nodes, and GPUs are cut into slices there: nobody can say "
+        "what meets on one GPU. Make them one pool, or give each a node_selector of its own."
+    ]
+
+
+def test_pools_of_other_nodes_or_of_whole_cards_share_nothing() -> None:
+    def two(slices: int, first: dict[str, str], second: dict[str, str]) -> list[str]:
+        cut = Pool(name="a", gpus=1, slices=slices, memory_gib=24, node_selector=first)
+        whole = Pool(name="b", gpus=1, memory_gib=24, node_selector=second)
+        return over_budget([Placed(model("a", 8), cut), Placed(LARGE, whole)])
+
+    assert two(3, {"node": "a"}, {"node": "b"}) == []
+    assert two(1, {"node": "a"}, {"node": "a"}) == []
+
+
 def test_pools_are_judged_apart_and_what_has_none_is_not_judged() -> None:
     one, other = pool(), pool(gpus=2).model_copy(update={"name": "q"})
     outside = Placed(model("c", 900), None)

@@ -41,7 +41,11 @@ def test_every_chat_model_has_its_place() -> None:
 
 
 def test_an_engine_outside_needs_no_place() -> None:
-    placed, wrong = place(registry(), cluster.parse("engine: outside", "c.yaml"))
+    models = MODELS.replace("127.0.0.1", "gpu").replace(
+        "large, provider: ollama", "large, provider: scripted"
+    )
+    outside = models_file.parse(models, "m.yaml", {})
+    placed, wrong = place(outside, cluster.parse("engine: outside", "c.yaml"))
     assert wrong == []
     assert all(each.pool is None for each in placed)
 
@@ -103,6 +107,24 @@ WRONG = {
         "models: [{name: small, provider: openai, endpoint: 'http://127.0.0.1:9/v1', "
         "engine_model: a.gguf}]",
         "small: llama-server is at http://127.0.0.1:8080/v1, not at http://127.0.0.1:9/v1.",
+    ),
+    "an engine outside that is nowhere": (
+        "engine: outside",
+        "models: [{name: small, provider: openai, endpoint: 'http://localhost:8000/v1'}]",
+        "small: its endpoint is http://localhost:8000/v1, and nothing listens there in the "
+        "worker's pod. Write where its engine is as seen from the cluster.",
+    ),
+    "an Ollama outside that nobody names": (
+        "engine: outside",
+        "models: [{name: small, provider: ollama}]",
+        "small: its endpoint is http://127.0.0.1:11434, and nothing listens there in the "
+        "worker's pod. Write where its engine is as seen from the cluster.",
+    ),
+    "another engine beside Ollama": (
+        POOLS.replace("[large]", "[]"),
+        "models: [{name: small, provider: openai, endpoint: 'http://[::1]:8000/v1'}]",
+        "small: its endpoint is http://[::1]:8000/v1, and nothing listens there in the "
+        "worker's pod. Write where its engine is as seen from the cluster.",
     ),
     "llama-server without weights": (
         POOLS.replace("engine: ollama", "engine: llama-server").replace("[large]", "[]"),

@@ -9,6 +9,7 @@ import yaml
 
 from millrace import cli
 from millrace.k8s import rendering, versions, written
+from millrace.k8s.labels import MARK
 from millrace.k8s.problems import Unfit
 from millrace.k8s.written import Kind
 from queue_schemas import topology
@@ -86,6 +87,16 @@ def test_rendering_again_changes_nothing(
     assert render(overlay, "--check") == 0
     assert render(overlay) == 0
     assert everything(overlay) == before
+
+
+def test_what_a_person_put_there_stays(overlay: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    render(overlay)
+    own = overlay / "models" / "notes.txt"
+    own.write_text("mine\n")
+    capsys.readouterr()
+    assert render(overlay, "--check") == 0
+    assert render(overlay) == 0
+    assert own.read_text() == "mine\n"
 
 
 def test_a_new_entry_is_a_new_file_and_a_removed_one_is_gone(
@@ -243,11 +254,11 @@ def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
     path = tmp_path / "a"
     written.replace(path, "1", 0o600)
     (tmp_path / ".a.new").write_text("left by somebody who died")
-    written.replace(path, "2", 0o600)
-    assert path.read_text() == "2"
+    written.replace(path, f"{MARK} 2", 0o600)
+    assert path.read_text() == f"{MARK} 2"
     assert path.stat().st_mode & 0o777 == 0o600
     assert [each.name for each in tmp_path.iterdir()] == ["a"]
-    assert written.changes({path: "2"}, tmp_path) == []
+    assert written.changes({path: f"{MARK} 2"}, tmp_path) == []
     assert [c.kind for c in written.changes({tmp_path / "b": ""}, tmp_path)] == [
         Kind.GONE,
         Kind.NEW,

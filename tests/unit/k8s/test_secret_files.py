@@ -184,11 +184,35 @@ def test_two_passwords_for_one_user_are_noticed(tmp_path: Path) -> None:
     ]
 
 
+def test_keys_that_nobody_would_take_are_noticed(tmp_path: Path) -> None:
+    make(tmp_path)
+    (tmp_path / "engine-keys.env").write_text("CLOUD_KEY=k\n")
+    (tmp_path / "api-key.env").write_text("MILLRACE_API_KEY=sk-mine\n")
+    (tmp_path / "queue-key.env").write_text("MILLRACE_QUEUE_KEY=short\n")
+    assert problems(tmp_path) == [
+        f"{tmp_path}/api-key.env: MILLRACE_API_KEY is no key of Millrace's. Empty it and make one.",
+        f"{tmp_path}/queue-key.env: MILLRACE_QUEUE_KEY: each key needs 12 characters or more, "
+        "separated by commas. Empty it and make one.",
+    ]
+
+
 def test_a_line_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "grafana.env").write_text("# c\nGF_SECURITY_ADMIN_PASSWORD: x\n")
     with pytest.raises(Unfit, match=r"grafana\.env:2: this is not NAME=value"):
         make(tmp_path)
     assert problems(tmp_path) == [f"{tmp_path}/grafana.env:2: this is not NAME=value"]
+
+
+def test_a_mark_of_byte_order_is_no_part_of_a_name(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("A=1\n", "utf-8-sig")
+    compose.write(path)
+    assert path.read_text("utf-8").startswith("A=1\n")
+
+
+def test_a_variable_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    (tmp_path / "grafana.env").write_text("A=1\nGF_SECURITY_ADMIN_PASSWORD=x\nA=2\n")
+    assert problems(tmp_path) == [f"{tmp_path}/grafana.env:3: A was given before"]
 
 
 def test_definitions_follow_the_models_and_the_passwords(tmp_path: Path) -> None:
@@ -241,6 +265,15 @@ def test_compose_gets_the_same_in_one_file(tmp_path: Path) -> None:
     assert is_hash_of(found["RABBITMQ_ADMIN_PASSWORD"], hashes["admin"])
     assert compose.write(path).stale == []
     assert len(compose.write(path, "broker-admin").stale) == 2
+
+
+@pytest.mark.parametrize("value", ['"quoted"', "'quoted'", "a$b", "a #b", "blank "])
+def test_a_secret_that_compose_would_read_otherwise_is_refused(tmp_path: Path, value: str) -> None:
+    path = tmp_path / ".env"
+    path.write_text(f'MINE="also $this"\nN8N_PASSWORD={value}\n')
+    with pytest.raises(Unfit, match=r"N8N_PASSWORD: .*without quotes"):
+        compose.write(path)
+    assert not (tmp_path / compose.DEFINITIONS).exists()
 
 
 def test_the_example_of_compose_names_all_of_them(tmp_path: Path) -> None:

@@ -120,6 +120,14 @@ def test_with_an_engine_outside_there_is_a_worker_and_nothing_else() -> None:
     assert "OLLAMA_HOST" not in variables(found["containers"][0])
 
 
+def test_no_engine_keeps_earlier_prompts_in_memory_that_the_pod_has_not() -> None:
+    [llama] = pod(LLAMA, provider="openai", endpoint=LLAMA_SERVER_URL, engine_model="a.gguf")[
+        "initContainers"
+    ]
+    for engine in (llama, *pod(CPU)["initContainers"], *pod(GPU)["initContainers"]):
+        assert variables(engine)["LLAMA_ARG_CACHE_RAM"] == "0"
+
+
 def test_llama_server_loads_one_file_and_says_when() -> None:
     [engine] = pod(LLAMA, provider="openai", endpoint=LLAMA_SERVER_URL, engine_model="q/a.gguf")[
         "initContainers"
@@ -157,6 +165,9 @@ def annotation(**differs: Any) -> str:
 def test_workers_start_anew_when_their_part_of_the_entry_changed_and_only_then() -> None:
     assert annotation() == annotation(max_workers=1, price={"prompt": 1}, gpu_memory_gib=7)
     assert annotation() != annotation(inter_token_seconds=5)
+    assert annotation(capabilities=["chat", "code"]) == annotation(capabilities=["code", "chat"])
+    # A worker lets a model reason only where its entry says that it does.
+    assert annotation() != annotation(capabilities=["chat", "reasoning"])
 
 
 def test_the_queue_that_is_watched_is_the_models_own() -> None:
@@ -231,6 +242,14 @@ def test_a_file_says_that_it_is_rendered_and_keeps_its_order() -> None:
         "---",
         "c: []",
     ]
+
+
+@pytest.mark.parametrize(
+    "text", ["12345678e9", "1e3", "1.5e3", "1_2e3", "0123456789", "0o17", "0X1F", "y", "N", ".5e1"]
+)
+def test_text_is_not_taken_for_a_number_by_go(text: str) -> None:
+    """Go's YAML knows more numbers than Python's, and then there is one where text has to be."""
+    assert to_yaml([{text: text}], "elsewhere").endswith(f"\n'{text}': '{text}'\n")
 
 
 # --- what the containers' shells do, with an `ollama` that only notes how it was called ----------

@@ -41,6 +41,27 @@ BROKEN = {
         "m.yaml:2: a character that YAML does not",
     ),
     "two documents": ("a: 1\n---\nb: 2\n", "m.yaml:2: but found another document"),
+    "digits that are missing": ("\nmodels: 0b_", "m.yaml:2: this cannot be read as int"),
+    "another tag's value": ("models: !!bool x", "m.yaml:1: this cannot be read as bool"),
+    "a date that is none": ("models: !!timestamp x", "m.yaml:1: this cannot be read as timestamp"),
+    "more digits than a number has": (
+        f"models: {'9' * 5000}",
+        "m.yaml:1: this cannot be read as int",
+    ),
+    "a number that nobody can count": (
+        f"models: 0x{'f' * 5000}",
+        "m.yaml:1: a number of more than 64 bits",
+    ),
+    "brackets without end": ("[" * 3000, "m.yaml:1: nested too deeply"),
+    "aliases of aliases": (
+        "x0: &x0 [a, a, a, a, a, a, a, a, a, a]\n"
+        + "".join(f"x{n}: &x{n} [{f'*x{n - 1}, ' * 10}]\n" for n in range(1, 9)),
+        "m.yaml:1: aliases make more than 500,000 values of it",
+    ),
+    "a first word after the last one": (
+        "models:\n  - name: a\n    provider: ollama\n    first_token_seconds: 1.0e+300",
+        "m.yaml:4: models[0].first_token_seconds: must be less than or equal to 3600",
+    ),
     "duplicate key": (
         GOOD + "    slots: 4\n",
         "m.yaml:5: the key 'slots' was given before, on line 4",

@@ -38,11 +38,12 @@ def test_a_changed_file_is_read_again(write: Callable[[str], Path]) -> None:
     assert names(file) == ["one", "two"]
 
 
+@pytest.mark.parametrize("broken", ["models: [\n", "models: 0x_\n", "[" * 3000])
 def test_a_broken_file_keeps_the_old_registry_and_is_logged_once(
-    write: Callable[[str], Path],
+    write: Callable[[str], Path], broken: str
 ) -> None:
     file = RegistryFile(write(ONE))
-    write("models: [\n")
+    write(broken)
     with capture_logs() as logs:
         assert not file.refresh()
         assert not file.refresh()

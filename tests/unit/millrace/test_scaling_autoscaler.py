@@ -144,6 +144,18 @@ async def test_the_loop_outlives_a_bug(world: World) -> None:
         await until(lambda: world.alive() == 1)
 
 
+def test_a_bug_with_one_model_costs_the_others_nothing(world: World) -> None:
+    world.models = [a_model(name="broken"), *world.models]
+
+    def launch(model: Model, name: str) -> Process:
+        if model.name == "broken":
+            raise ValueError("a bug")
+        return world.launch(model, name)
+
+    Autoscaler(world.registry, world.look, launch, ScalingSettings()).step({}, 0)
+    assert world.alive("mill") == 1
+
+
 async def test_the_end_waits_for_what_workers_have_in_hand(world: World) -> None:
     world.obeys = False
     ending = asyncio.create_task(_run_for_a_moment(world))

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -55,8 +56,8 @@ def machine() -> Machine:
     return Machine()
 
 
-def a_pool(machine: Machine, rule: Rule = RULE, **fields: int) -> Pool:
-    return Pool(a_model(**{"max_workers": 4} | fields), rule, machine.launch)
+def a_pool(machine: Machine, rule: Rule = RULE, **fields: Any) -> Pool:
+    return Pool(a_model(max_workers=fields.pop("max_workers", 4), **fields), rule, machine.launch)
 
 
 def scaled(pool: Pool, messages: int, now: float, busy: Sequence[Fake] = ()) -> None:
@@ -177,6 +178,15 @@ def test_a_worker_that_said_why_it_cannot_serve_is_not_started_in_a_circle(
     assert len(machine.started) == 2
 
 
+def test_one_that_had_served_for_long_could_serve_again_whatever_it_said(machine: Machine) -> None:
+    pool = a_pool(machine)
+    scaled(pool, 1, 0)
+    machine.started[0].code = 1
+    scaled(pool, 1, 500)
+    scaled(pool, 1, 501)
+    assert len(machine.started) == 2
+
+
 def test_a_mended_entry_is_tried_at_once(machine: Machine) -> None:
     pool = a_pool(machine)
     scaled(pool, 1, 0)
@@ -199,8 +209,8 @@ def test_a_machine_that_starts_no_process_is_asked_again(machine: Machine) -> No
 
 
 def test_pauses_grow_and_end_somewhere() -> None:
-    assert [pools.pause_seconds(n, -9) for n in (1, 2, 3)] == [1, 2, 4]
-    assert pools.pause_seconds(5000, -9) == pools.LONGEST_PAUSE_SECONDS
+    assert [pools.pause_seconds(n) for n in (1, 2, 3)] == [1, 2, 4]
+    assert pools.pause_seconds(5000) == pools.LONGEST_PAUSE_SECONDS
 
 
 def test_workers_of_an_older_entry_are_replaced_one_by_one_idle_first(machine: Machine) -> None:
@@ -221,6 +231,6 @@ def test_workers_of_an_older_entry_are_replaced_one_by_one_idle_first(machine: M
 def test_other_limits_are_no_reason_to_replace_anybody(machine: Machine) -> None:
     pool = a_pool(machine)
     scaled(pool, 3, 0)
-    pool.follow(a_model(max_workers=9, min_workers=0))
+    pool.follow(a_model(max_workers=9, min_workers=0, price={"prompt": 1}))
     scaled(pool, 3, 1)
     assert not machine.told

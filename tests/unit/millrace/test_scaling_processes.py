@@ -45,6 +45,15 @@ def test_workers_read_the_registry_that_the_master_serves(
     assert models_file.load(file) == registry
 
 
+def test_a_file_that_was_tidied_away_is_written_again(tmp_path: Path) -> None:
+    folder = tmp_path / "in a folder that is emptied from time to time"
+    processes = WorkerProcesses(lambda: Registry(models=(a_model(),)), folder)
+    for _ in range(2):
+        processes.arguments(a_model(), "mill-1")
+        (folder / "models.yaml").unlink()
+        folder.rmdir()
+
+
 def test_a_worker_is_told_model_name_and_file(tmp_path: Path) -> None:
     models = [a_model()]
     processes = WorkerProcesses(lambda: Registry(models=tuple(models)), tmp_path)
