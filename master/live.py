@@ -237,10 +237,11 @@ class Live:
             for status in self._statuses[statuses:]:
                 statuses += 1
                 yield status
-            reasoning = self.reasoning[thought:]
-            thought += len(reasoning)
-            for piece in _in_pieces(reasoning):
-                yield Reasoning(piece)
+            # While a client takes a piece, thoughts and text may come: all thoughts go first.
+            while reasoning := self.reasoning[thought:]:
+                thought += len(reasoning)
+                for piece in _in_pieces(reasoning):
+                    yield Reasoning(piece)
             self._publish(ending)
             text = "".join(self._pieces[pieces:])
             pieces = len(self._pieces)

@@ -163,7 +163,8 @@ def _usage(error: typer.TyperException) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "millrace"
     message = " ".join(error.format_message().split()).rstrip(".")
-    _complain(f"{message[:1].lower()}{message[1:]}. See `{path} --help`.")
+    end = "" if message.endswith("?") else "."
+    _complain(f"{message[:1].lower()}{message[1:]}{end} See `{path} --help`.")
     return error.exit_code
 
 

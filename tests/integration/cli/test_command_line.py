@@ -72,7 +72,7 @@ NOBODY = "postgresql://me:secret@127.0.0.1:1/x"
 MODEL = ("--model", "extractive", "--models", str(ROOT / "millrace/models/one-machine.yaml"))
 
 FAILURES = {
-    "unknown command": (["aks"], {}, 2, "no such command 'aks'. Did you mean 'ask'?"),
+    "unknown command": (["statsu"], {}, 2, "no such command 'statsu'. Did you mean 'status'? See"),
     "unknown option": (["ask", "--strat", "x"], {}, 2, "--strat"),
     "missing question": (["ask"], {}, 2, "missing argument 'question'. See `millrace ask --help`"),
     "missing model": (["worker"], {}, 2, "--model"),

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from master.aggregation.cursor import PartText, final_text
 from master.aggregation.layout import layout
 from master.ending import Ending
-from master.live import Live, Status, Text
+from master.live import Live, Reasoning, Status, Text
 from master.planning.plan import AggregatorName, Plan, Step, StepKind
-from queue_schemas.messages import Completed, TokenChunk
+from queue_schemas.messages import Channel, Completed, TokenChunk
 from queue_schemas.states import RequestState
 
 REQUEST = UUID(int=1)
@@ -211,3 +211,14 @@ async def test_everybody_who_waits_for_the_end_is_told(who: int) -> None:
     live.end(Ending(RequestState.FAILED))
     async with asyncio.timeout(1):
         assert all([await wait for wait in waiting])
+
+
+async def test_thoughts_that_come_while_a_client_takes_others_are_shown_before_the_text() -> None:
+    live, [subtask] = a_live()
+    live.take(chunk(subtask, 0, "first ").model_copy(update={"channel": Channel.REASONING}))
+    following = live.follow(idle_seconds=60)
+    assert await anext(following) == Reasoning("first ")
+    live.finish_part(result(subtask, "text").model_copy(update={"reasoning": "first second"}))
+    live.end(Ending(RequestState.COMPLETED, answer="text"))
+    rest = [item async for item in following]
+    assert rest[:2] == [Reasoning("second"), Text("text")]
