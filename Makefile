@@ -24,13 +24,17 @@ up: ## Run Millrace on this machine until Ctrl-C
 	@scripts/bootstrap local
 	@$(BIN)/millrace up
 
-# A failed check does not keep the tests from running: one run tells everything.
+# A failed check does not keep the tests from running: one run tells everything. The programs that
+# tests need are fetched meanwhile.
 test: ## Lint, types, import rules and every test, with a real Postgres and RabbitMQ
 	@$(STAGE) "environment" scripts/bootstrap dev
-	@$(STAGE) "rabbitmq" scripts/ensure-rabbitmq
-	@$(STAGE) "kustomize" scripts/ensure-kustomize
-	@failed=; \
+	@fetched=$$(mktemp); trap 'rm -f "$$fetched"' EXIT; \
+	for program in rabbitmq kustomize prometheus chromium; do \
+		$(STAGE) $$program scripts/ensure-$$program || exit; \
+	done > "$$fetched" 2>&1 & fetching=$$!; \
+	failed=; \
 	for check in lint types imports; do $(MAKE) $$check || failed="$$failed $$check"; done; \
+	status=0; wait $$fetching || status=$$?; cat "$$fetched"; [ $$status = 0 ] || exit $$status; \
 	printf '\n== tests\n'; \
 	$(BIN)/python -m pytest -q --numprocesses 3 --dist loadfile --no-loadscope-reorder $(PYTEST) || failed="$$failed tests"; \
 	[ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
@@ -80,5 +84,5 @@ lock: ## Write the lock files again from pyproject.toml
 	@scripts/lock
 
 clean: ## Remove environments and caches; the database of `make up` stays
-	rm -rf .venv .venv-openwebui .n8n-app .kustomize .kustomize.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	rm -rf .venv .venv-openwebui .n8n-app .kustomize .kustomize.* .prometheus .prometheus.* .chromium .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

