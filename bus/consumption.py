@@ -176,11 +176,14 @@ class Consumption:
         self._in_hand.clear()
         if self._stopped_by_broker and not self.queue.exclusive:
             await asyncio.sleep(DELETION_SECONDS)  # others consume it, and may not know yet
+        why_not = ""
         while not self._cancelled:
             try:
                 await self._open()
             except BusError as error:
-                log.warning("consumer_not_resumed", queue=self.queue.name, error=str(error))
+                if str(error) != why_not:  # not every second of an outage
+                    why_not = str(error)
+                    log.warning("consumer_not_resumed", queue=self.queue.name, error=why_not)
                 await asyncio.sleep(RECONNECT_SECONDS)
             else:
                 return

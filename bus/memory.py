@@ -7,6 +7,7 @@ event loop, so nobody sees a step half done.
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 
 import structlog
@@ -192,7 +193,10 @@ class MemoryConsumer:
         """Hand a message to the handler, in a task of its own."""
         delivery = MemoryDelivery(self, message)
         self._in_hand[delivery] = None
-        task = asyncio.get_running_loop().create_task(self._handle(delivery))
+        # What is bound to the sender's task (names for its log lines, its span) is not the
+        # handler's, as it would not be in another process.
+        handling = self._handle(delivery)
+        task = asyncio.get_running_loop().create_task(handling, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -115,12 +115,15 @@ class Sender:
             await asyncio.wait({asyncio.ensure_future(channel.close())})
 
     async def _reopen(self) -> Channel:
+        why_not = ""
         while True:
             try:
                 with bus_errors("opening a channel"):
                     return await self._connection.channel(confirms=self._confirms)
             except BusError as error:
-                log.warning("channel_not_opened", error=str(error))
+                if str(error) != why_not:  # not every second of an outage
+                    why_not = str(error)
+                    log.warning("channel_not_opened", error=why_not)
                 await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _write_all(self, channel: Channel) -> None:

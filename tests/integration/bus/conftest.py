@@ -10,9 +10,7 @@ from bus.memory import MemoryBroker, MemoryBus
 from bus.protocol import Bus, PublishUnknown
 from bus.rabbitmq import RabbitBus, connect
 from millrace.chaos.tcp_proxy import TcpProxy
-from tests.integration.bus.world import World
-
-PUBLISH_TIMEOUT_SECONDS = 1.0
+from tests.integration.bus.world import World, impatient
 
 
 class MemoryWorld:
@@ -46,17 +44,14 @@ class RabbitWorld:
         self._url = url
         self._stack = stack
         self._proxies: dict[RabbitBus, TcpProxy] = {}
+        self._impatience = contextlib.ExitStack()
 
     async def connect(self) -> RabbitBus:
         parts = urlsplit(self._url)
         proxy = TcpProxy(parts.hostname or "", parts.port or 5672)
         await self._stack.enter_async_context(proxy)
         netloc = f"{parts.username}:{parts.password}@127.0.0.1:{proxy.port}"
-        bus = await connect(
-            urlunsplit(parts._replace(netloc=netloc)),
-            name="conformance",
-            publish_timeout_seconds=PUBLISH_TIMEOUT_SECONDS,
-        )
+        bus = await connect(urlunsplit(parts._replace(netloc=netloc)), name="conformance")
         self._stack.push_async_callback(bus.aclose)
         self._stack.callback(proxy.release)
         self._proxies[bus] = proxy
@@ -69,9 +64,11 @@ class RabbitWorld:
     def lose_confirms(self, bus: Bus) -> None:
         assert isinstance(bus, RabbitBus)
         self._proxies[bus].hold_replies()
+        self._impatience.enter_context(impatient(bus))
 
     def restore_confirms(self, bus: Bus) -> None:
         assert isinstance(bus, RabbitBus)
+        self._impatience.close()
         self._proxies[bus].release()
 
 

@@ -33,7 +33,7 @@ def broker(local_rabbitmq: LocalRabbit) -> Iterator[LocalRabbit]:
 @pytest.fixture
 async def bus(broker: LocalRabbit) -> AsyncIterator[RabbitBus]:
     broker.add_vhost(VHOST)
-    bus = await connect(broker.url(VHOST), name="test", publish_timeout_seconds=1.0)
+    bus = await connect(broker.url(VHOST), name="test")
     await bus.declare([WORK])
     yield bus
     await bus.aclose()

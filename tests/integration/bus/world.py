@@ -1,10 +1,12 @@
 """What a test of the bus works with."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from bus.protocol import Bus, Delivery
+from bus.rabbitmq import RabbitBus
 
 
 class World(Protocol):
@@ -40,15 +42,28 @@ class Inbox:
         """What came, in order."""
         return [delivery.body for delivery in self.deliveries]
 
-    async def wait(self, count: int, *, within_seconds: float = 15.0) -> list[Delivery]:
+    async def wait(self, count: int, *, within_seconds: float = 30.0) -> list[Delivery]:
         """The first `count` deliveries."""
         async with asyncio.timeout(within_seconds), self._arrived:
             await self._arrived.wait_for(lambda: len(self.deliveries) >= count)
         return self.deliveries[:count]
 
 
+@contextmanager
+def impatient(bus: RabbitBus) -> Iterator[None]:
+    """Its publishes give up after a second, for as long as confirms cannot come.
+
+    With such a limit a machine that stands still for a moment would lose confirms as well.
+    """
+    usual, bus._timeout = bus._timeout, 1.0
+    try:
+        yield
+    finally:
+        bus._timeout = usual
+
+
 async def eventually(
-    condition: Callable[[], Awaitable[bool]], *, within_seconds: float = 15.0
+    condition: Callable[[], Awaitable[bool]], *, within_seconds: float = 30.0
 ) -> None:
     """Wait until a condition holds."""
     async with asyncio.timeout(within_seconds):
