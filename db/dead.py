@@ -51,9 +51,11 @@ _LIST = text(f"""
     {_DEAD}
        AND (CAST(:model AS text) IS NULL OR s.model = :model)
        AND (CAST(:since AS float8) IS NULL OR s.finished_at > now() - make_interval(secs => :since))
+       AND (CAST(:tenant AS uuid) IS NULL OR s.tenant_id = :tenant)
        AND (:settled OR (s.seen_at IS NULL AND r.id IS NULL))
      ORDER BY s.finished_at DESC, s.id LIMIT :limit
 """)
+_GET = text(f"{_DEAD} AND s.id = :id AND s.tenant_id = :tenant")
 _FIND = text(f"""
     {_DEAD} AND (s.id::text LIKE :prefix OR s.request_id::text LIKE :prefix)
      ORDER BY s.request_id, s.position
@@ -66,11 +68,25 @@ async def list_dead(
     model: str | None = None,
     since_seconds: float | None = None,
     settled: bool = False,
+    tenant: UUID | None = None,
     limit: int = 1000,
 ) -> list[DeadSubtask]:
     """Dead subtasks, latest first; with `settled` also those that somebody has dealt with."""
-    values = {"model": model, "since": since_seconds, "settled": settled, "limit": limit}
+    values = {
+        "model": model,
+        "since": since_seconds,
+        "settled": settled,
+        "tenant": tenant,
+        "limit": limit,
+    }
     return [_dead(row) for row in (await connection.execute(_LIST, values)).mappings()]
+
+
+async def get(connection: AsyncConnection, id_: UUID, tenant: UUID) -> DeadSubtask | None:
+    """A dead subtask of this tenant."""
+    found = await connection.execute(_GET, {"id": id_, "tenant": tenant})
+    row = found.mappings().one_or_none()
+    return _dead(row) if row else None
 
 
 async def find(connection: AsyncConnection, prefix: str) -> list[DeadSubtask]:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import RowMapping, literal_column, select, text
+from sqlalchemy import ColumnElement, RowMapping, literal_column, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -156,6 +157,65 @@ async def of_request(
         .filter_by(tenant_id=tenant, request_id=request)
         .order_by(judgements.c.created_at, judgements.c.rater, judgements.c.subject)
         .limit(limit)
+    )
+    return [_stored(row) for row in (await connection.execute(query)).mappings()]
+
+
+class Opinion(StrEnum):
+    """What a score says, as people look for it."""
+
+    GOOD = "good"
+    BAD = "bad"
+    NONE = "none"
+    """A comment, a stop or a retry without a score."""
+
+
+_SCORE = judgements.c.score
+_HALF = 0.5
+_SAYS: Mapping[Opinion, ColumnElement[bool]] = {
+    Opinion.GOOD: _SCORE >= _HALF,
+    Opinion.BAD: _SCORE < _HALF,
+    Opinion.NONE: _SCORE.is_(None),
+}
+
+
+async def page(
+    connection: AsyncConnection,
+    tenant: UUID,
+    *,
+    opinion: Opinion | None = None,
+    kind: JudgementKind | None = None,
+    source: JudgementSource | None = None,
+    before: tuple[datetime, UUID] | None = None,
+    limit: int = 50,
+) -> list[StoredJudgement]:
+    """Judgements of this tenant, those said last first; `before`: the last one of the page before.
+
+    Wants a connection of `tenancy.as_tenant`.
+    """
+    query = select(*_COLUMNS).filter_by(tenant_id=tenant)
+    if opinion is not None:
+        query = query.where(_SAYS[opinion])
+    if kind is not None:
+        query = query.filter_by(kind=kind)
+    if source is not None:
+        query = query.filter_by(source=source)
+    age = tuple_(judgements.c.updated_at, judgements.c.id)
+    if before is not None:
+        query = query.where(age < before)
+    query = query.order_by(judgements.c.updated_at.desc(), judgements.c.id.desc()).limit(limit)
+    return [_stored(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def of_ids(
+    connection: AsyncConnection, tenant: UUID, ids: Sequence[UUID]
+) -> list[StoredJudgement]:
+    """Those of this tenant that are still there, those said last first."""
+    query = (
+        select(*_COLUMNS)
+        .filter_by(tenant_id=tenant)
+        .where(judgements.c.id.in_(ids))
+        .order_by(judgements.c.updated_at.desc(), judgements.c.id)
     )
     return [_stored(row) for row in (await connection.execute(query)).mappings()]
 

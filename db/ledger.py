@@ -29,6 +29,7 @@ _RECORD = Statement("""
            CAST(:load_seconds AS double precision[]),
            CAST(:first_token_seconds AS double precision[]), CAST(:seams AS jsonb[]))
     ON CONFLICT DO NOTHING
+    RETURNING execution
 """)
 
 
@@ -36,10 +37,13 @@ async def record(
     connection: AsyncConnection,
     results: Sequence[tuple[Completed | Failed, UUID, str]],
     applied: set[UUID],
-) -> None:
-    """Enter (result, tenant, model) into the ledger, whether it counted or not."""
+) -> set[UUID]:
+    """Enter (result, tenant, model) into the ledger, whether it counted or not.
+
+    Returns the executions that it did not have yet: a result may be delivered again.
+    """
     if not results:
-        return
+        return set()
     ended = [result for result, _, _ in results]
     values: dict[str, list[Any]] = {
         "subtasks": [r.subtask for r in ended],
@@ -59,7 +63,7 @@ async def record(
         "first_token_seconds": [r.usage.first_token_seconds for r in ended],
         "seams": [_seams(r) if r.seams else None for r in ended],
     }
-    await _RECORD.run(connection, values)
+    return {row["execution"] for row in await _RECORD.run(connection, values)}
 
 
 def _error(failed: Failed) -> str:

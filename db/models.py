@@ -86,6 +86,12 @@ api_keys = Table(
     Column("digest", LargeBinary, nullable=False, comment="SHA-256 of the whole key."),
     _time("created_at", now=True),
     _time("revoked_at"),
+    Column(
+        "made_with",
+        Uuid,
+        ForeignKey(f"{SCHEMA}.api_keys.id"),
+        comment="The key that made it in the console, and with which it is revoked.",
+    ),
 )
 
 requests = Table(

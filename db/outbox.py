@@ -124,14 +124,6 @@ async def postpone(
     await connection.execute(_POSTPONE, values)
 
 
-async def oldest_seconds(connection: AsyncConnection) -> float | None:
-    """Age of the oldest unpublished row; None when all is published."""
-    age = await connection.scalar(
-        text("SELECT extract(epoch FROM now() - min(created_at)) FROM millrace.outbox")
-    )
-    return None if age is None else float(age)
-
-
 _FORGET_SENT = Statement("""
     DELETE FROM millrace.outbox o
      USING unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[])) AS c(id, attempt)
@@ -197,8 +189,10 @@ _UNSENT = """
 """
 _READY_UNSENT = text(f"SELECT s.id {_UNSENT}")
 _ENQUEUE_UNSENT = text(f"""
-    INSERT INTO millrace.outbox (tenant_id, subtask_id, attempt, model, owner, priority)
-    SELECT s.tenant_id, s.id, s.attempt, s.model, s.owner, q.priority {_UNSENT}
+    INSERT INTO millrace.outbox
+           (tenant_id, subtask_id, attempt, model, owner, priority, available_at)
+    SELECT s.tenant_id, s.id, s.attempt, s.model, s.owner, q.priority, greatest(now(), s.ready_at)
+           {_UNSENT}
     ON CONFLICT DO NOTHING RETURNING subtask_id
 """)
 

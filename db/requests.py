@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, func, select, text, update
+from sqlalchemy import RowMapping, func, literal_column, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.models import requests, sql_list
@@ -30,12 +30,18 @@ class LockedRequest:
     reply_to: str | None
     adopted: bool
     """Another replica streams it than the one its messages name."""
+    strategy: str | None
+    """Of its plan; None where that cannot be read."""
+    seconds: float
+    """Since it was accepted, by the clock of this transaction, which is its end if it ends here."""
 
 
-# Ready-made, since it runs for every batch; SQLAlchemy's, so that it begins the transaction.
+# Ready-made, since it runs for every batch; SQLAlchemy's, so that it begins the transaction. No
+# key changes, so whoever stores something that refers to the request need not wait.
 _LOCK = text("""
-    SELECT id, tenant_id AS tenant, state, reply_to, adopted
-      FROM millrace.requests WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
+    SELECT id, tenant_id AS tenant, state, reply_to, adopted, plan ->> 'strategy' AS strategy,
+           extract(epoch FROM now() - created_at)::float8 AS seconds
+      FROM millrace.requests WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE
 """)
 
 
@@ -45,17 +51,28 @@ async def lock(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, L
     return {row["id"]: _locked(row) for row in rows.mappings()}
 
 
-_LOCKED = (
+_LOCKED: tuple[Any, ...] = (
     requests.c.id,
     requests.c.tenant_id.label("tenant"),
     requests.c.state,
     requests.c.reply_to,
     requests.c.adopted,
+    requests.c.plan["strategy"].astext.label("strategy"),
+    literal_column("extract(epoch FROM now() - created_at)::float8").label("seconds"),
 )
 
 
 def _locked(row: RowMapping) -> LockedRequest:
     return LockedRequest(**{**row, "state": RequestState(row["state"])})
+
+
+_TRACEPARENT = text("SELECT question ->> 'traceparent' FROM millrace.requests WHERE id = :id")
+
+
+async def traceparent(connection: AsyncConnection, request: UUID) -> str | None:
+    """The span that accepted this request; None where nothing was recorded then."""
+    found: str | None = await connection.scalar(_TRACEPARENT, {"id": request})
+    return found
 
 
 async def adopt(connection: AsyncConnection, request: UUID, queue: str) -> None:
@@ -175,7 +192,7 @@ _DROP_SUBTASKS = text(f"""
     UPDATE millrace.subtasks SET state = 'cancelled', finished_at = now(), lease_until = NULL
      WHERE request_id = :request
        AND state IN ({sql_list(sources(SUBTASK_MOVES, SubtaskState.CANCELLED))})
-    RETURNING id
+    RETURNING id, model
 """)
 _DROP_OUTBOX = text("""
     DELETE FROM millrace.outbox o USING millrace.subtasks s
@@ -183,9 +200,10 @@ _DROP_OUTBOX = text("""
 """)
 
 
-async def drop_subtasks(connection: AsyncConnection, request: UUID) -> list[UUID]:
-    """Cancel whatever of a request is still open; returns the subtasks that workers must drop."""
-    dropped = list((await connection.execute(_DROP_SUBTASKS, {"request": request})).scalars())
+async def drop_subtasks(connection: AsyncConnection, request: UUID) -> dict[UUID, str]:
+    """Cancel what of a request is still open; returns the subtasks to stop, with their models."""
+    rows = await connection.execute(_DROP_SUBTASKS, {"request": request})
+    dropped = {row.id: row.model for row in rows}
     await connection.execute(_DROP_OUTBOX, {"request": request})
     return dropped
 
@@ -196,7 +214,7 @@ async def overdue(connection: AsyncConnection, limit: int) -> list[LockedRequest
         select(*_LOCKED)
         .where(requests.c.finished_at.is_(None), requests.c.deadline_at < text("now()"))
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, key_share=True)
     )
     return [_locked(row) for row in (await connection.execute(query)).mappings()]
 

@@ -26,6 +26,8 @@ class RuleVote:
     arm: str
     score: float
     """0 to 1."""
+    at: datetime
+    """When it was said last."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,10 @@ class Complaint:
     """The latest, twenty at most."""
 
 
-_VOTES = text("SELECT * FROM millrace.rule_votes(:rule, :since)")
+_VOTES = text("""
+    SELECT v.*, j.updated_at AS at
+      FROM millrace.rule_votes(:rule, :since) v JOIN millrace.judgements j ON j.id = v.judgement
+""")
 
 
 async def rule_votes(connection: AsyncConnection, rule: UUID, since: datetime) -> list[RuleVote]:

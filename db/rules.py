@@ -4,14 +4,14 @@ All functions want a connection of `tenancy.as_tenant`. Those that write hold th
 for the rest of the transaction, so whoever holds them first can look before it decides.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import RowMapping, func, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.rule_table import rules
@@ -170,6 +170,53 @@ async def listed(
         query = query.filter_by(name=name)
     query = query.order_by(rules.c.name, rules.c.version.desc()).limit(limit)
     return [_stored(row) for row in (await connection.execute(query)).mappings()]
+
+
+@dataclass(frozen=True)
+class RuleName:
+    """A version, to point to it."""
+
+    id: UUID
+    name: str
+    version: int
+
+
+_RESTING_ON = text("""
+    SELECT f.judgement #>> '{}' AS judgement, r.id, r.name, r.version
+      FROM millrace.rules r
+     CROSS JOIN LATERAL jsonb_path_query(r.provenance, '$.feedback[*]') f(judgement)
+     WHERE r.tenant_id = :tenant AND f.judgement #>> '{}' = ANY(CAST(:judgements AS text[]))
+     ORDER BY r.name, r.version
+""")
+
+
+async def resting_on(
+    connection: AsyncConnection, tenant: UUID, judgements: Sequence[UUID]
+) -> dict[UUID, list[RuleName]]:
+    """The versions whose proposals name these judgements, by judgement."""
+    values = {"tenant": tenant, "judgements": [str(each) for each in judgements]}
+    found: dict[UUID, list[RuleName]] = {}
+    for row in await connection.execute(_RESTING_ON, values):
+        found.setdefault(UUID(row.judgement), []).append(RuleName(row.id, row.name, row.version))
+    return found
+
+
+_USED_IN = text("""
+    SELECT q.id AS request, jsonb_path_query(q.plan, '$.rules[*]') AS used
+      FROM millrace.requests q WHERE q.tenant_id = :tenant AND q.id = ANY(:requests)
+""")
+
+
+async def used_in(
+    connection: AsyncConnection, tenant: UUID, requests: Sequence[UUID]
+) -> dict[UUID, list[RuleName]]:
+    """The versions that fitted these requests of the tenant. Wants the owner's connection."""
+    values = {"tenant": tenant, "requests": list(requests)}
+    found: dict[UUID, list[RuleName]] = {}
+    for row in await connection.execute(_USED_IN.columns(used=JSONB), values):
+        name = RuleName(UUID(row.used["id"]), row.used["name"], row.used["version"])
+        found.setdefault(row.request, []).append(name)
+    return found
 
 
 async def in_force(connection: AsyncConnection, tenant: UUID) -> list[StoredRule]:

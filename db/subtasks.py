@@ -18,9 +18,10 @@ from pydantic_core import to_json
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from db.leases import MAY_END
 from db.models import sql_list, subtasks
 from db.statement import Statement
-from queue_schemas.messages import Completed, RunningSubtask, Started
+from queue_schemas.messages import Completed
 from queue_schemas.states import SUBTASK_MOVES, SubtaskState, sources
 
 
@@ -42,11 +43,17 @@ class StoredSubtask:
     attempt: int
     losses: int
     execution: UUID | None
+    ready_seconds: float | None = None
+    """Since it is ready, by the clock of this transaction; below zero in a pause before its next
+    try, and None of what is blocked."""
+    ended_seconds: float | None = None
+    """Since it ended, by the same clock; None of what is open."""
 
 
 _OF_REQUESTS = Statement("""
     SELECT id, request_id AS request, step, kind, model, depends_on, state, attempt, losses,
-           execution
+           execution, CAST(extract(epoch FROM now() - ready_at) AS float8) AS ready_seconds,
+           CAST(extract(epoch FROM now() - finished_at) AS float8) AS ended_seconds
       FROM millrace.subtasks WHERE request_id = ANY(:requests) ORDER BY position
 """)
 
@@ -87,82 +94,6 @@ async def mark_queued(connection: AsyncConnection, sent: Sequence[tuple[UUID, in
     await _MARK_QUEUED.run(connection, values)
 
 
-# A later delivery of the same attempt takes over from an earlier one; between equals the first
-# claim stands until its lease is over. Whoever may claim may also end: notes and results travel on
-# different queues to different replicas, so a result can be here before its claim is.
-_MAY_CLAIM = "(s.state <> 'running' OR s.delivery < r.delivery OR s.lease_until < now())"
-_MAY_END = f"(s.execution = r.execution OR {_MAY_CLAIM})"
-
-_CLAIM = Statement(f"""
-    UPDATE millrace.subtasks s
-       SET state = 'running', execution = r.execution, delivery = r.delivery, worker = r.worker,
-           lease_until = now() + make_interval(secs => :lease),
-           started_at = now()
-      FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[]), CAST(:executions AS uuid[]),
-                  CAST(:deliveries AS integer[]), CAST(:workers AS text[]))
-           AS r(id, attempt, execution, delivery, worker)
-     WHERE s.id = r.id AND s.attempt = r.attempt AND s.state IN ({_from(SubtaskState.RUNNING)})
-       AND {_MAY_CLAIM}
-    RETURNING s.id, s.request_id, s.kind
-""")
-
-
-async def claim(
-    connection: AsyncConnection, starts: Sequence[Started], lease_seconds: float
-) -> list[tuple[UUID, UUID, str]]:
-    """Give executions their lease; returns (subtask, request, kind) of those that got it."""
-    values = {
-        "ids": [s.subtask for s in starts],
-        "attempts": [s.attempt for s in starts],
-        "executions": [s.execution for s in starts],
-        "deliveries": [s.delivery for s in starts],
-        "workers": [s.worker for s in starts],
-        "lease": lease_seconds,
-    }
-    return [(row[0], row[1], row[2]) for row in await _CLAIM.run(connection, values)]
-
-
-async def outrun(connection: AsyncConnection, starts: Sequence[Started]) -> list[Started]:
-    """Of executions that got no lease: those that work in vain and must stop.
-
-    An execution whose own result was applied before its Started arrived is not among them; one
-    whose subtask was ended by somebody else is.
-    """
-    query = select(subtasks.c.id, subtasks.c.execution).where(
-        subtasks.c.id.in_([start.subtask for start in starts]),
-        subtasks.c.state.not_in((SubtaskState.CANCELLED, SubtaskState.DEAD)),
-    )
-    holders = {row.id: row.execution for row in await connection.execute(query)}
-    return [start for start in starts if holders.get(start.subtask) != start.execution]
-
-
-# A row that is locked is being moved by its holder; it needs no lease any more.
-_RENEW = text("""
-    WITH alive AS (
-        SELECT s.id
-          FROM millrace.subtasks s
-          JOIN unnest(CAST(:ids AS uuid[]), CAST(:executions AS uuid[])) AS r(id, execution)
-            ON s.id = r.id AND s.execution = r.execution AND s.state = 'running'
-           FOR UPDATE OF s SKIP LOCKED
-    )
-    UPDATE millrace.subtasks s SET lease_until = now() + make_interval(secs => :lease)
-      FROM alive WHERE s.id = alive.id
-    RETURNING s.execution
-""")
-
-
-async def renew(
-    connection: AsyncConnection, running: Sequence[RunningSubtask], lease_seconds: float
-) -> set[UUID]:
-    """A heartbeat named these executions: they keep their lease. Returns those that had one."""
-    values = {
-        "ids": [line.subtask for line in running],
-        "executions": [line.execution for line in running],
-        "lease": lease_seconds,
-    }
-    return set((await connection.execute(_RENEW, values)).scalars())
-
-
 # A result may arrive before its Started was written; the engine's time then says when it began.
 # The outbox row is still there when whoever published it died before it heard the confirm.
 _SUCCEED = Statement(f"""
@@ -185,7 +116,7 @@ _SUCCEED = Statement(f"""
                AS r(id, attempt, execution, delivery, worker, text, reasoning, tool_calls, logprobs,
                     finish_reason, first_token, engine_seconds)
          WHERE s.id = r.id AND s.attempt = r.attempt
-           AND s.state IN ({_from(SubtaskState.SUCCEEDED)}) AND {_MAY_END}
+           AND s.state IN ({_from(SubtaskState.SUCCEEDED)}) AND {MAY_END}
         RETURNING s.id
     ), forgotten AS (
         DELETE FROM millrace.outbox o USING moved m WHERE o.subtask_id = m.id
@@ -221,7 +152,7 @@ def _json(value: object) -> str | None:
 # thinks lost may have had a heartbeat written since it looked.
 _ENDER = """(SELECT CAST(:execution AS uuid) AS execution, CAST(:delivery AS integer) AS delivery)
            AS r"""
-_ENDER_MAY = f"""(r.execution IS NULL OR {_MAY_END})
+_ENDER_MAY = f"""(r.execution IS NULL OR {MAY_END})
        AND (NOT CAST(:lost AS boolean) OR s.lease_until < now())"""
 _AGAIN = text(f"""
     UPDATE millrace.subtasks s
@@ -230,7 +161,8 @@ _AGAIN = text(f"""
            shown = coalesce(CAST(:shown AS text), s.shown),
            model = coalesce(CAST(:model AS text), s.model),
            execution = NULL, delivery = NULL, lease_until = NULL, queued_at = NULL,
-           started_at = NULL, ready_at = now(), error = CAST(:error AS jsonb)
+           started_at = NULL, ready_at = now() + make_interval(secs => :delay),
+           error = CAST(:error AS jsonb)
       FROM {_ENDER}
      WHERE s.id = :id AND s.attempt = :attempt AND s.state IN ({_from(SubtaskState.READY)})
        AND {_ENDER_MAY}
@@ -255,6 +187,7 @@ async def again(  # noqa: PLR0913 - an attempt has as many sides as it has
     """Prepare the next attempt, with its outbox row. False: somebody was faster.
 
     `lost`: because the lease is over. `model`: who is to answer from now on, if another one.
+    With a delay it is ready only then: until its time nobody is behind with it.
     """
     values = {
         "id": subtask,
@@ -265,29 +198,29 @@ async def again(  # noqa: PLR0913 - an attempt has as many sides as it has
         "lost": lost,
         "shown": shown,
         "model": model,
+        "delay": delay_seconds,
     }
     row = (await connection.execute(_AGAIN, values)).one_or_none()
     if row is None:
         return False
     await connection.execute(_FORGET_OUTBOX, {"id": subtask, "attempt": attempt})
-    await _enqueue(connection, subtask, delay_seconds)
+    await _enqueue(connection, subtask)
     return True
 
 
 _ENQUEUE = text("""
     INSERT INTO millrace.outbox
            (tenant_id, subtask_id, attempt, model, owner, priority, available_at)
-    SELECT s.tenant_id, s.id, s.attempt, s.model, s.owner, q.priority,
-           now() + make_interval(secs => :delay)
+    SELECT s.tenant_id, s.id, s.attempt, s.model, s.owner, q.priority, s.ready_at
       FROM millrace.subtasks s JOIN millrace.requests q ON q.id = s.request_id
      WHERE s.id = :subtask
     ON CONFLICT DO NOTHING
 """)
 
 
-async def _enqueue(connection: AsyncConnection, subtask: UUID, delay_seconds: float = 0.0) -> None:
-    """An outbox row for the attempt that the subtask is at."""
-    await connection.execute(_ENQUEUE, {"subtask": subtask, "delay": delay_seconds})
+async def _enqueue(connection: AsyncConnection, subtask: UUID) -> None:
+    """An outbox row for the attempt that the subtask is at, due when the subtask is ready."""
+    await connection.execute(_ENQUEUE, {"subtask": subtask})
 
 
 _UNBLOCK = text("""
@@ -368,33 +301,3 @@ async def late(connection: AsyncConnection, limit: int) -> list[StoredSubtask]:
     """The open subtasks whose own deadline is over, and in whose place another has answered."""
     rows = (await connection.execute(_LATE, {"limit": limit})).mappings()
     return [StoredSubtask(**{**row, "state": SubtaskState(row["state"])}) for row in rows]
-
-
-_EXPIRED = text("""
-    SELECT s.id, s.request_id, s.attempt, s.losses, s.execution, s.delivery, s.worker, s.step,
-           s.model
-      FROM millrace.subtasks s
-     WHERE s.state = 'running' AND s.lease_until < now()
-     ORDER BY s.lease_until LIMIT :limit
-""")
-
-
-@dataclass(frozen=True)
-class Lost:
-    """A running subtask that no heartbeat vouches for."""
-
-    id: UUID
-    request_id: UUID
-    attempt: int
-    losses: int
-    execution: UUID
-    delivery: int
-    worker: str
-    step: str
-    model: str
-
-
-async def expired_leases(connection: AsyncConnection, limit: int) -> list[Lost]:
-    """The subtasks whose lease is over, longest first."""
-    rows = await connection.execute(_EXPIRED, {"limit": limit})
-    return [Lost(*row) for row in rows]

@@ -44,12 +44,18 @@ class Spent:
     engine_seconds: Decimal
 
 
+_DAY = "(a.finished_at AT TIME ZONE 'UTC')::date"
 _KEYS = {
-    By.TENANT: "t.name",
-    By.MODEL: "a.model",
-    By.USER: "coalesce(q.end_user, '')",
-    By.DAY: "to_char(a.finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
+    # What a line is called, and what it is grouped by.
+    By.TENANT: ("t.name", "t.name"),
+    By.MODEL: ("a.model", "a.model"),
+    By.USER: ("coalesce(q.end_user, '')", "coalesce(q.end_user, '')"),
+    By.DAY: (f"{_DAY}::text", _DAY),
 }
+_OF_USERS = """
+          JOIN millrace.subtasks s ON s.id = a.subtask_id
+          JOIN millrace.requests q ON q.id = s.request_id
+"""
 # Sums of numeric are exact, whatever the order.
 _SPENT = {
     by: text(f"""
@@ -60,15 +66,13 @@ _SPENT = {
                count(*) AS executions, sum(a.prompt_tokens) AS prompt_tokens,
                sum(a.completion_tokens) AS completion_tokens,
                sum(a.engine_seconds::numeric) AS engine_seconds
-          FROM millrace.attempts a
-          JOIN millrace.subtasks s ON s.id = a.subtask_id
-          JOIN millrace.requests q ON q.id = s.request_id
+          FROM millrace.attempts a {_OF_USERS if by is By.USER else ""}
           JOIN millrace.tenants t ON t.id = a.tenant_id
          WHERE a.finished_at > now() - make_interval(secs => :since)
            AND (CAST(:tenant AS text) IS NULL OR t.name = :tenant)
-         GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+         GROUP BY {group}, a.model, 3 ORDER BY 1, 2, 3
     """)
-    for by, key in _KEYS.items()
+    for by, (key, group) in _KEYS.items()
 }
 
 

@@ -9,12 +9,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db.outbox import AGEING_SECONDS
 
 # What is on the broker's queue goes first, in its order; then the outbox, in the fair order that
-# `outbox.take` publishes it in.
+# `outbox.take` publishes it in. Who is busy is counted once: of a burst the statistics know
+# nothing yet, and the planner would count anew for each subtask that waits. Who pauses before the
+# next try is not in the line.
 _PLACE = text("""
     WITH models AS (
         SELECT DISTINCT model FROM millrace.subtasks
          WHERE request_id = :request AND state IN ('ready', 'queued')
-    ), busy AS (
+           AND ready_at <= now()
+    ), busy AS MATERIALIZED (
         SELECT s.model, s.owner, count(*) AS number
           FROM millrace.subtasks s JOIN models m ON m.model = s.model
          WHERE s.finished_at IS NULL AND s.state IN ('queued', 'running')
@@ -29,6 +32,7 @@ _PLACE = text("""
           LEFT JOIN millrace.outbox o ON o.subtask_id = s.id AND o.attempt = s.attempt
           LEFT JOIN busy b ON b.model = s.model AND b.owner = s.owner
          WHERE s.finished_at IS NULL AND s.state IN ('ready', 'queued')
+           AND s.ready_at <= now()
     ), line AS (
         SELECT request_id, model, row_number() OVER (
                    PARTITION BY model

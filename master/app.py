@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.routing import Route
 
+from bus import tracing
 from bus.protocol import Bus
 from db.engine import create_engine
 from master.api import (
@@ -38,10 +39,13 @@ from master.api import (
 )
 from master.api.auth import KnownKeys
 from master.api.connection import Connection
+from master.api.traced import TracedRequests
 from master.api.upload_room import UPLOADS, UploadRoom
 from master.batch import ingests
 from master.batches import Batches
 from master.collect import Collector
+from master.console import docs
+from master.console import router as console
 from master.dispatch import Dispatcher
 from master.facts import Fact, is_urgent
 from master.feedback_intake import Intake
@@ -62,6 +66,9 @@ from queue_schemas.registry import Registry
 log = structlog.get_logger(__name__)
 
 _CUT_AFTER_SECONDS = 5
+_IDLE_SECONDS = 75
+"""For longer than clients and proxies keep a connection: one that its server closes in the moment
+in which it is used again costs its client an error."""
 _CORPUS_POOL = 4
 """Connections for changes of documents and collections, which may wait for each other."""
 _LINGER_SECONDS = 0.05
@@ -180,7 +187,7 @@ def create_app(running: Running) -> FastAPI:
         title="Millrace",
         version=version("millrace"),
         description="One chat request becomes many durable subtasks, and still one stream.",
-        docs_url="/docs",
+        docs_url=None,  # FastAPI's page runs scripts from elsewhere, beside the console
         redoc_url=None,
     )
     app.state.running = running
@@ -205,12 +212,19 @@ def create_app(running: Running) -> FastAPI:
         routing,
         operations,
     ):
-        app.include_router(module.router)
-    # FastAPI's own way to an endpoint (through every router, with parameters to be solved) is an
+        # Included, a router makes each of its routes anew in every application, at the first
+        # request that comes by; the routes as they are cost nothing, and less at each request.
+        app.router.routes.extend(module.router.routes)
+    # FastAPI's own way to an endpoint (past every route, with parameters to be solved) is an
     # eighth of what a short chat costs this process; its route stays, for the OpenAPI document.
     hot = Route("/v1/chat/completions", chat.chat_completions, methods=["POST"])
     app.router.routes.insert(0, hot)
     errors.install(app)
+    docs.install(app, console=running.settings.console)
+    if running.settings.console:
+        console.install(app)
+    if tracing.is_on():
+        app.add_middleware(TracedRequests)  # outside of all others
     openapi.install(app)
     return app
 
@@ -261,6 +275,7 @@ async def serving(running: Running, sock: socket.socket) -> AsyncGenerator[async
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=int(running.settings.drain_seconds) + _CUT_AFTER_SECONDS,
     )
     server = _Server(config, running)
@@ -284,7 +299,9 @@ async def serve(
     """Run a master with its HTTP server until SIGTERM or SIGINT."""
     sock = listen(settings.host, settings.port)
     async with run(settings, registry, bus) as running, serving(running, sock) as server:
-        log.info("master.ready", url=f"http://{settings.host}:{settings.port}")
+        url = f"http://{settings.host}:{settings.port}"
+        pages = {"console": f"{url}/console"} if settings.console else {}
+        log.info("master.ready", url=url, **pages)
         if on_ready is not None:
             on_ready()
         await asyncio.wait({server})

@@ -8,24 +8,41 @@ from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import judgements, ledger, requests, subtasks, workers
+from db.judgements import NewJudgement
 from db.requests import LockedRequest
 from db.subtasks import StoredSubtask
 from master import retry
-from master.attempts import Limits, Next, after_failure
+from master.attempts import Limits, Next, Setback, after_failure
 from master.ending import Ending
 from master.fleet import FleetView
+from master.metrics.chats import RetryReason, SubtaskEnding
 from master.progress import Progress, progress
-from queue_schemas.messages import Completed, ErrorKind, Failed
+from queue_schemas.messages import CANCELLED, Completed, ErrorKind, Failed
 from queue_schemas.states import REQUEST_TERMINAL, RequestState, SubtaskState
 
 Result = Completed | Failed
 
-_CANCELLED = "cancelled"
-
 
 def is_only_a_bill(result: Result) -> bool:
     """Whether its execution was told to stop: it says what that cost, and moves nothing."""
-    return isinstance(result, Failed) and result.code == _CANCELLED
+    return isinstance(result, Failed) and result.code == CANCELLED
+
+
+def stops(results: Iterable[Result], known: Mapping[UUID, StoredSubtask]) -> dict[UUID, float]:
+    """Seconds from a request's early end to this, by executions that it found at work.
+
+    Both moments are the database's. What was dropped before it began had nothing to stop.
+    """
+    found = {
+        result.execution: known[result.subtask] for result in results if is_only_a_bill(result)
+    }
+    return {
+        execution: subtask.ended_seconds
+        for execution, subtask in found.items()
+        if subtask.state is SubtaskState.CANCELLED
+        and subtask.execution == execution
+        and subtask.ended_seconds is not None
+    }
 
 
 @dataclass
@@ -36,13 +53,31 @@ class Applied:
     progress: dict[UUID, Progress] = field(default_factory=dict)
     counted: set[UUID] = field(default_factory=set)
     """Executions whose result counted; the others came too late."""
+    entered: set[UUID] = field(default_factory=set)
+    """Executions that are new in the ledger; the others are results that were delivered again."""
+    traces: dict[UUID, str] = field(default_factory=dict)
+    """Of requests, as far as they are known."""
     models: dict[UUID, str] = field(default_factory=dict)
     """The model of each subtask."""
+    stops: dict[UUID, float] = field(default_factory=dict)
+    """How long executions that were told to stop took for it."""
+    endings: list[SubtaskEnding] = field(default_factory=list)
+    retries: list[tuple[str, RetryReason]] = field(default_factory=list)
+    """Of which models, and why."""
+    starts: list[tuple[UUID, str, float, int]] = field(default_factory=list)
+    """Of results that came before their execution was claimed: request, model, seconds waited,
+    delivery."""
+    judged: list[NewJudgement] = field(default_factory=list)
+    setbacks: list[Setback] = field(default_factory=list)
 
     @property
     def ready(self) -> bool:
         """Whether the outbox has something new."""
         return any(step.ready for step in self.progress.values())
+
+    def note_ending(self, request: UUID, model: str, state: SubtaskState) -> None:
+        """A subtask of this request ended."""
+        self.endings.append(SubtaskEnding(model, self.requests[request].strategy, state))
 
 
 async def apply(
@@ -63,6 +98,7 @@ async def apply(
     known = {subtask.id: subtask for rows in before.values() for subtask in rows}
     applied.models = {subtask.id: subtask.model for subtask in known.values()}
     results = [result for result in results if result.subtask in known]
+    applied.stops = stops(results, known)
 
     def agrees(result: Result) -> bool:
         return result.text.startswith(shown.get(result.subtask, ""))
@@ -70,7 +106,8 @@ async def apply(
     moved = await _succeed(connection, [r for r in results if agrees(r)], known, applied)
     for result in results:
         if isinstance(result, Completed) and not agrees(result):
-            await _continue(connection, result, shown[result.subtask], limits, applied, moved)
+            said = shown[result.subtask]
+            await _continue(connection, result, said, limits, applied, moved)
     for failed in results:
         if isinstance(failed, Failed) and not is_only_a_bill(failed):
             subtask = known[failed.subtask]
@@ -78,9 +115,9 @@ async def apply(
             # What the client saw stays in the record.
             text = failed.text if agrees(failed) else shown[failed.subtask]
             kept = failed.model_copy(update={"text": text})
-            await _fail(connection, kept, following, applied, moved)
+            await _fail(connection, kept, subtask.model, following, applied, moved)
     models = await _models(connection, results, known)
-    await ledger.record(
+    applied.entered = await ledger.record(
         connection,
         [(r, applied.requests[r.request].tenant, models[r.execution]) for r in results],
         applied.counted,
@@ -102,6 +139,12 @@ async def _succeed(
     moved = await subtasks.succeed(connection, successes)
     counted = {r.subtask: r for r in successes if r.subtask in moved}
     applied.counted |= {r.execution for r in counted.values()}
+    for result in counted.values():
+        before = known[result.subtask]
+        applied.note_ending(result.request, before.model, SubtaskState.SUCCEEDED)
+        if before.state is not SubtaskState.RUNNING:
+            waited = (before.ready_seconds or 0.0) - result.usage.engine_seconds
+            applied.starts.append((result.request, before.model, waited, result.delivery))
     return dict(counted)
 
 
@@ -123,7 +166,9 @@ async def _continue(
         text=shown,
     )
     if diverged.attempt >= limits.max_attempts:
-        await _fail(connection, failed, Next(retry.GiveUp(SubtaskState.DEAD)), applied, moved)
+        following = Next(retry.GiveUp(SubtaskState.DEAD))
+        model = applied.models[diverged.subtask]
+        await _fail(connection, failed, model, following, applied, moved)
     elif await subtasks.again(
         connection,
         diverged.subtask,
@@ -133,6 +178,7 @@ async def _continue(
         shown=shown,
     ):
         applied.progress[diverged.request] = Progress(ready=True)
+        applied.retries.append((applied.models[diverged.subtask], RetryReason.DIVERGED))
 
 
 def _newest(results: Sequence[Completed], known: Mapping[UUID, StoredSubtask]) -> list[Completed]:
@@ -164,11 +210,12 @@ async def _models(
 async def _fail(
     connection: AsyncConnection,
     failed: Failed,
+    model: str,
     following: Next,
     applied: Applied,
     moved: dict[UUID, Result],
 ) -> None:
-    """Apply one failure: another attempt, or the end of the subtask."""
+    """Apply one failure of a model: another attempt, or the end of the subtask."""
     decision = following.decision
     error = to_json({"kind": failed.kind, "code": failed.code, "message": failed.message}).decode()
     if isinstance(decision, retry.Again):
@@ -184,6 +231,7 @@ async def _fail(
         )
         if counted:
             applied.progress[failed.request] = Progress(ready=True)
+            applied.retries.append((model, RetryReason(failed.kind.value)))
     else:
         counted = await subtasks.end(
             connection,
@@ -197,8 +245,10 @@ async def _fail(
         )
         if counted:
             moved[failed.subtask] = failed
+            applied.note_ending(failed.request, model, decision.state)
     if counted:
         applied.counted.add(failed.execution)
+        applied.setbacks.append(Setback(failed, following))
 
 
 async def advance(
@@ -231,7 +281,10 @@ async def settle(
         step = await progress(connection, request, steps[request], results, view)
         earlier = applied.progress.get(request, Progress())
         applied.progress[request] = Progress(step.ready or earlier.ready, step.ended)
+        for model in step.skipped:
+            applied.note_ending(request, model, SubtaskState.SKIPPED)
         if step.ended:
+            applied.judged += step.judgements
             endings[request] = step.ended
             await judgements.put(connection, locked.tenant, request, step.judgements)
     await _finish(connection, endings)

@@ -8,7 +8,8 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import requests, subtasks
-from db.subtasks import Lost, StoredSubtask
+from db.leases import Lost
+from db.subtasks import StoredSubtask
 from master import retry
 from master.fleet import FleetView
 from master.planning.assign import TYPICAL_OUTPUT_TOKENS, output_limit, requested_limit
@@ -41,6 +42,14 @@ class Next:
     model: str | None = None
 
 
+@dataclass(frozen=True)
+class Setback:
+    """A failure that counted, and what follows it."""
+
+    failed: Failed
+    following: Next
+
+
 async def after_failure(
     connection: AsyncConnection,
     failed: Failed,
@@ -60,8 +69,8 @@ async def after_failure(
     model = None
     if retry.goes_elsewhere(failed.kind, failed.code, failed.attempt, limits.max_attempts):
         model = await _elsewhere(connection, subtask.request, subtask.step, subtask.model, view)
-    if model is not None and isinstance(decision, retry.GiveUp):
-        decision = retry.Again(0.0)  # the fault was the model's
+    if model is not None:
+        decision = retry.Again(0.0)  # the fault, or the pause, was the other model's
     return _within_budget(Next(decision, model), subtask.model, limits, view)
 
 

@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 import structlog
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as NoConnectionFree
+
+from master.metrics.loops import Loop, count_failure
+from master.outages import Failures, is_outage
 
 log = structlog.get_logger(__name__)
 
@@ -21,40 +22,6 @@ Refuse = Callable[[T], Awaitable[None]]
 
 LONGEST_PAUSE_SECONDS = 2.0
 """Between two tries during an outage, half as much again at most."""
-_ANOTHER_TRY = ("08", "40001", "40P01", "53", "55000", "57P0", "58")
-"""SQLSTATEs: connection lost, conflict, out of resources, not accepting, shutting down, disk."""
-
-
-def is_outage(error: Exception) -> bool:
-    """Whether the database is away or asks for another try, so that waiting helps."""
-    if isinstance(error, OSError | TimeoutError | OperationalError | InterfaceError):
-        return True
-    if isinstance(error, NoConnectionFree):  # the pool is busy; not a TimeoutError of Python's
-        return True
-    if isinstance(error, DBAPIError):
-        code = getattr(error.orig, "sqlstate", None) or ""
-        return error.connection_invalidated or code.startswith(_ANOTHER_TRY)
-    return False
-
-
-_IN_THE_WAY = ("40001", "40P01", "55P03")
-"""SQLSTATEs: conflict, a circle of waiting, waited too long for a row."""
-
-
-def is_busy(error: Exception) -> bool:
-    """Whether the database is there, and only somebody else's transaction was in the way."""
-    code = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
-    return code in _IN_THE_WAY
-
-
-def is_away(error: Exception) -> bool:
-    """Whether nobody here could write to the database: no conflict, and no pool that is busy."""
-    if isinstance(error, NoConnectionFree):
-        return False
-    if isinstance(error, DBAPIError):
-        code = getattr(error.orig, "sqlstate", None) or ""
-        return is_outage(error) and not code.startswith("40")
-    return is_outage(error)
 
 
 class Batches(Generic[T]):
@@ -73,6 +40,7 @@ class Batches(Generic[T]):
         self._linger_seconds = linger_seconds
         self._is_urgent = is_urgent
         self._queue: asyncio.Queue[T] = asyncio.Queue()
+        self._failures = Failures(Loop.COLLECT, log, batch=name)
 
     def put(self, item: T) -> None:
         """Add an item; returns at once."""
@@ -123,16 +91,18 @@ class Batches(Generic[T]):
                 if not is_outage(error):
                     await self._one_by_one(batch, error, write, refuse)
                     return
-                log.warning("batch.outage", batch=self._name, size=len(batch), error=str(error))
+                self._failures.met(error)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.5))
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             else:
+                self._failures.over()
                 return
 
     async def _one_by_one(
         self, batch: list[T], error: Exception, write: Write[T], refuse: Refuse[T]
     ) -> None:
         if len(batch) == 1:
+            count_failure(Loop.COLLECT)
             log.error("batch.refused", batch=self._name, exc_info=error)
             await refuse(batch[0])
             return

@@ -12,10 +12,12 @@ from uuid import UUID
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from bus import tracing
 from bus.protocol import Bus, BusError, Consumer, Delivery, quarantine
-from db import outbox, requests, subtasks, workers
+from db import leases, outbox, requests, subtasks, workers
+from db.leases import Claimed
 from db.requests import LockedRequest
-from master import metrics
+from master import logged, spans
 from master.announce import announce, broadcast, notify
 from master.apply import Applied, Result, apply, is_only_a_bill
 from master.attempts import Limits
@@ -23,6 +25,9 @@ from master.batches import Batches
 from master.dispatch import Dispatcher
 from master.facts import Confirmed, Fact, Received
 from master.fleet import FleetView
+from master.metrics import chats
+from master.metrics.learned import count_judgements
+from master.metrics.loops import Loop, count_failure
 from master.onlookers import Onlookers, Sights
 from master.planning.plan import StepKind
 from master.settings import MasterSettings
@@ -69,6 +74,7 @@ class _Written:
     batch: _Batch
     locked: Mapping[UUID, LockedRequest]
     applied: Applied | None = None
+    claimed: list[Claimed] = field(default_factory=list)
     in_vain: list[Started] = field(default_factory=list)
     unclaimed: list[Started] = field(default_factory=list)
 
@@ -127,7 +133,7 @@ class Collector:
                 log.warning("collect.unreadable", queue=queue.name, reason=str(error))
                 await quarantine(self._bus, delivery, str(error))
             else:
-                self._facts.put(Received(delivery, message))
+                self._facts.put(Received(delivery, message, tracing.now()))
 
         return await self._bus.consume(queue, receive, prefetch=_PREFETCH)
 
@@ -138,6 +144,7 @@ class Collector:
             await self._follow_up(written)
         except Exception as error:
             # It is stored, and must not be stored again for this: sweep and watch will notice.
+            count_failure(Loop.COLLECT)
             log.error("collect.follow_up_failed", exc_info=error)
 
     async def _store(self, connection: AsyncConnection, facts: list[Fact]) -> _Written:
@@ -153,7 +160,8 @@ class Collector:
                 connection, [(fact.subtask, fact.attempt) for fact in batch.confirmed]
             )
         if batch.starts:
-            written.in_vain = await self._claim(connection, batch.starts)
+            written.claimed = await self._claim(connection, batch.starts)
+            written.in_vain = await _in_vain(connection, batch.starts, written.claimed)
         if batch.results:
             shown = {**sights.shown, **self._streams.shown(batch.results)}
             written.applied = await apply(
@@ -169,7 +177,9 @@ class Collector:
 
     async def _follow_up(self, written: _Written) -> None:
         """After the commit: acknowledge, and tell those who are concerned."""
+        self._count(written)
         await _acknowledge(written.settled)
+        spans.collected(written.settled, written.applied.counted if written.applied else ())
         await self._wait_for(written.early, written.sights)
         for start in written.unclaimed:
             self._facts.put(start)
@@ -180,6 +190,26 @@ class Collector:
             await broadcast(self._bus, stop, self._key)
         for redirect in _redirects(written.batch.starts, written.locked):
             await broadcast(self._bus, redirect, self._key)
+
+    def _count(self, written: _Written) -> None:
+        """Before all that may fail."""
+        traces = spans.traces(written.settled)
+        for each in written.claimed:
+            trace = traces.get(each.request)
+            chats.count_start(each.model, each.waited_seconds, each.delivery, trace)
+        applied, results = written.applied, written.batch.results
+        if applied is None:
+            return
+        applied.traces = traces
+        for result in {result.execution: result for result in results}.values():
+            if result.execution in applied.entered:
+                model = applied.models[result.subtask]
+                chats.count_result(model, result, counted=result.execution in applied.counted)
+                if (seconds := applied.stops.get(result.execution)) is not None:
+                    chats.note_stop(model, seconds, traces.get(result.request))
+                self._view.count_published(model, -1)
+        logged.collected(results, applied.counted, traces)
+        note(applied)
 
     async def _wait_for(self, early: Sequence[Fact], sights: Sights) -> None:
         """Look at these results again in a moment; until then they stay unacknowledged."""
@@ -200,16 +230,14 @@ class Collector:
         except BusError:
             await fact.delivery.retry()
 
-    async def _claim(self, connection: AsyncConnection, starts: Sequence[Started]) -> list[Started]:
-        """Give executions their leases; returns those that work in vain."""
-        claimed = await subtasks.claim(connection, starts, self._lease_seconds)
-        planning = {request for _, request, kind in claimed if kind == StepKind.PLAN}
-        running = {request for _, request, _ in claimed} - planning
+    async def _claim(self, connection: AsyncConnection, starts: Sequence[Started]) -> list[Claimed]:
+        """Give executions their leases."""
+        claimed = await leases.claim(connection, starts, self._lease_seconds)
+        planning = {each.request for each in claimed if each.kind == StepKind.PLAN}
+        running = {each.request for each in claimed} - planning
         await requests.begin(connection, sorted(planning), RequestState.PLANNING)
         await requests.begin(connection, sorted(running), RequestState.RUNNING)
-        got = {subtask for subtask, _, _ in claimed}
-        refused = [start for start in starts if start.subtask not in got]
-        return await subtasks.outrun(connection, refused) if refused else []
+        return claimed
 
     async def _hear(self, connection: AsyncConnection, beats: Sequence[Heartbeat]) -> list[Started]:
         """Renew leases; returns the claims of executions that have none."""
@@ -217,7 +245,7 @@ class Collector:
         lines = [line for beat in beats for line in beat.running]
         if not lines:
             return []
-        renewed = await subtasks.renew(connection, lines, self._lease_seconds)
+        renewed = await leases.renew(connection, lines, self._lease_seconds)
         return [
             Started(**line.model_dump(), worker=beat.worker)
             for beat in beats
@@ -227,12 +255,17 @@ class Collector:
 
     async def _tell(self, applied: Applied, results: Sequence[Result]) -> None:
         counted = [result for result in results if result.execution in applied.counted]
-        for result in results:
-            if model := applied.models.get(result.subtask):
-                metrics.count_result(model, result, result.execution in applied.counted)
-                self._view.count_published(model, -1)
         self._streams.take_results(counted)
         await tell(applied, self._bus, self._streams, self._dispatcher, self._key)
+
+
+async def _in_vain(
+    connection: AsyncConnection, starts: Sequence[Started], claimed: Sequence[Claimed]
+) -> list[Started]:
+    """The executions that got no lease, and work for nobody."""
+    got = {each.subtask for each in claimed}
+    refused = [start for start in starts if start.subtask not in got]
+    return await leases.outrun(connection, refused) if refused else []
 
 
 def _results(facts: Sequence[Fact]) -> list[Result]:
@@ -290,6 +323,23 @@ async def _acknowledge(facts: Sequence[Fact]) -> None:
             await fact.delivery.ack()
 
 
+def note(applied: Applied) -> None:
+    """After the commit, and before all that may fail: count and log what happened."""
+    traces = applied.traces
+    chats.count_subtask_endings(applied.endings)
+    count_judgements(applied.judged)
+    for request, model, waited, delivery in applied.starts:
+        chats.count_start(model, waited, delivery, traces.get(request))
+    for model, reason in applied.retries:
+        chats.count_retry(model, reason)
+    logged.setbacks(applied.setbacks, traces)
+    for request, step in applied.progress.items():
+        if step.ended:
+            locked, trace = applied.requests[request], traces.get(request)
+            chats.count_ending(locked.strategy, step.ended.state, locked.seconds, trace)
+            logged.ended(locked, step.ended, trace)
+
+
 async def tell(
     applied: Applied, bus: Bus, streams: Streams, dispatcher: Dispatcher, key: KeyRing | None
 ) -> None:
@@ -306,7 +356,6 @@ async def tell(
         if locked.reply_to and locked.reply_to != streams.queue.name:
             await notify(bus, locked.reply_to, request, key)
         if step.ended:
-            metrics.endings_total.labels(step.ended.state).inc()
             await announce(
                 bus, f"request.{step.ended.state}", tenant=locked.tenant, request=request
             )

@@ -16,14 +16,18 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from bus import tracing
 from bus.protocol import DELETION_SECONDS, Bus, BusError, BusUnavailable, PublishUnknown, Unroutable
 from db import outbox, requests, subtasks
 from db.outbox import Due
 from db.requests import StoredRequest
 from db.workers import ModelLoad
-from master.batches import Batches, is_outage
+from master import logged, spans
+from master.batches import Batches
 from master.facts import Confirmed, Fact
 from master.fleet import FleetView
+from master.metrics.loops import Loop
+from master.outages import Failures, is_outage
 from master.planning.compose import messages_for
 from master.planning.plan import PLAN_BROKEN, Plan, Step, StepKind
 from queue_schemas import topology
@@ -73,6 +77,7 @@ class Dispatcher:
         self._publishing: set[asyncio.Task[None]] = set()
         self._declaring: dict[str, asyncio.Task[None]] = {}
         self._facts = facts
+        self._failures = Failures(Loop.DISPATCH, log)
         self._known: set[str] = set()
         """Models that this process has had in its registry at some time."""
         self._remember()
@@ -146,13 +151,12 @@ class Dispatcher:
 
     async def _release_or_log(self) -> bool:
         try:
-            return await self._release()
+            more = await self._release()
         except Exception as error:
-            if not is_outage(error):
-                log.error("dispatch.failed", exc_info=error)
-            else:
-                log.warning("dispatch.outage", error=str(error))
+            self._failures.met(error)
             return False
+        self._failures.over()
+        return more
 
     async def _wait(self, seconds: float) -> None:
         try:
@@ -177,7 +181,10 @@ class Dispatcher:
                 (due, await _call(connection, stored[due.request], due, self._view))
                 for due in taken
             ]
-        await asyncio.gather(*(self._publish_due(due, call) for due, call in calls))
+        traces = [stored[due.request].question.get(tracing.TRACEPARENT) for due in taken]
+        await asyncio.gather(
+            *(self._publish_due(*call, trace) for call, trace in zip(calls, traces, strict=True))
+        )
         return len(taken) >= _AT_ONCE
 
     async def _take(self, connection: AsyncConnection, waiting: Iterable[str]) -> list[Due]:
@@ -201,7 +208,9 @@ class Dispatcher:
             return []  # somebody has published some of it, so somebody knows it
         return await outbox.take(connection, name, _AT_ONCE, HOLD_SECONDS, patience)
 
-    async def _publish_due(self, due: Due, call: SubtaskRequest | Unsendable) -> None:
+    async def _publish_due(
+        self, due: Due, call: SubtaskRequest | Unsendable, trace: str | None
+    ) -> None:
         if isinstance(call, Unsendable):
             enough = _HOPELESS_TRIES if due.model in self._known else _STRANGE_TRIES
             if due.tries >= enough and await self._give_up(due, call):
@@ -209,19 +218,23 @@ class Dispatcher:
             await self._postpone(due.subtask, due.attempt, due.tries, call.message)
             return
         self._view.count_published(call.model)
-        await self._publish(call, due.tries)
+        await self._publish(call, due.tries, trace)
 
-    async def _publish(self, call: SubtaskRequest, tries: int) -> None:
+    async def _publish(self, call: SubtaskRequest, tries: int, trace: str | None = None) -> None:
+        """`trace`: what it belongs to; None: the request that is being submitted."""
         model = self._view.registry().get(call.model)
         if model is None:
             await self._postpone(call.subtask, call.attempt, tries, "the model is not registered")
             return
         body, headers = encode(call, self._key)
         queue = topology.subtasks(model.slug)
+        sending = spans.publish(call, queue.name, tries, trace)
         try:
-            await self._bus.publish(queue.name, body, headers, correlation_id=str(call.subtask))
+            with sending:
+                tracing.inject(headers)
+                await self._bus.publish(queue.name, body, headers, correlation_id=str(call.subtask))
         except BusError as error:
-            log.warning("dispatch.unpublished", subtask=str(call.subtask), error=str(error))
+            log.warning("dispatch.unpublished", error=str(error), **_names(call))
             self._view.count_published(call.model, -1)
             if isinstance(error, Unroutable):
                 self._declare_soon(queue)
@@ -229,6 +242,7 @@ class Dispatcher:
             away = isinstance(error, BusUnavailable | PublishUnknown)
             await self._postpone(call.subtask, call.attempt, tries, str(error), refused=away)
         else:
+            logged.published(call)
             self._facts.put(Confirmed(call.request, call.subtask, call.attempt))
 
     async def _give_up(self, due: Due, why: Unsendable) -> bool:
@@ -250,9 +264,9 @@ class Dispatcher:
         try:
             await self._bus.publish(topology.RESULTS.name, body, headers)
         except BusError as error:
-            log.warning("dispatch.unpublished", subtask=str(due.subtask), error=str(error))
+            log.warning("dispatch.unpublished", error=str(error), **_names(due))
             return False
-        log.warning("dispatch.gave_up", subtask=str(due.subtask), reason=why.message)
+        log.warning("dispatch.gave_up", reason=why.message, **_names(due))
         return True
 
     def _declare_soon(self, queue: topology.Queue) -> None:
@@ -281,7 +295,11 @@ class Dispatcher:
             if not is_outage(error):
                 raise
             # The row stays held for a while and then comes due by itself.
-            log.warning("dispatch.outage", error=str(error))
+            self._failures.note(error)
+
+
+def _names(of: SubtaskRequest | Due) -> dict[str, str | int]:
+    return {"request": str(of.request), "subtask": str(of.subtask), "attempt": of.attempt}
 
 
 async def _call(

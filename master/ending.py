@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db import ledger, requests, subtasks
 from master.aggregation.cursor import PartText, final_text
 from master.aggregation.layout import Segment, fallback_layout, layout
-from master.planning.plan import AggregatorName, Plan
+from master.planning.plan import AggregatorName, Plan, read_plan
 from queue_schemas.messages import Completed
 from queue_schemas.states import REQUEST_TERMINAL, RequestState, SubtaskState
 
@@ -124,14 +124,14 @@ def _missing(
 
 
 async def load(connection: AsyncConnection, request: UUID) -> Ending | None:
-    """How a stored request ended; None while it has not."""
+    """How a stored request ended; None while it has not. Raises PlanUnreadable."""
     stored = (await requests.load(connection, [request])).get(request)
     if stored is None or stored.state not in REQUEST_TERMINAL:
         return None
     tokens = await ledger.tokens_of_answers(connection, request)
     rows = await subtasks.details(connection, request)
     if stored.state is RequestState.COMPLETED:
-        return compose(Plan.model_validate(stored.plan), rows, tokens)
+        return compose(read_plan(stored.plan), rows, tokens)
     return Ending(
         stored.state, error=stored.error, prompt_tokens=tokens[0], completion_tokens=tokens[1]
     )

@@ -22,6 +22,8 @@ class Received:
 
     delivery: Delivery
     message: Completed | Failed | Started | Heartbeat
+    at: int = 0
+    """When it came, by `tracing.now`."""
 
 
 Fact = Confirmed | Received | Started

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from bus.protocol import Bus, BusError, Delivery, quarantine
 from db import inbox, judgements, openwebui, requests, tenants
 from db.inbox import Note
+from db.judgements import NewJudgement
 from db.models import JudgementSource
 from db.n8n_tables import NoteSource, NoteState
 from db.tenancy import enter
@@ -25,10 +26,12 @@ from master.api.bodies import parsed, unknown_fields, warn_of
 from master.api.errors import ApiError
 from master.api.feedback import check_may_judge, subject_of
 from master.api.feedback_shapes import FeedbackRequest, human_judgement
-from master.batches import is_outage
 from master.learning.ratings import judged, own
 from master.learning.verdicts import person
+from master.metrics.learned import count_judgements
+from master.metrics.loops import Loop
 from master.openwebui import rating_of
+from master.outages import Failures, is_outage, said
 from queue_schemas import topology
 from queue_schemas.codec import UnreadableMessage, decode
 from queue_schemas.messages import FEEDBACK
@@ -61,6 +64,7 @@ class Intake:
 
     async def run(self) -> None:
         """Take in until cancelled."""
+        failures = Failures(Loop.INTAKE, log)
         consumer = await self.bus.consume(topology.FEEDBACK, self._receive, prefetch=_PREFETCH)
         try:
             while True:
@@ -68,10 +72,9 @@ class Intake:
                 try:
                     await self.look_through()
                 except Exception as error:
-                    if not is_outage(error):
-                        log.error("intake.failed", exc_info=error)
-                    else:
-                        log.warning("intake.outage", error=str(error))
+                    failures.met(error)
+                else:
+                    failures.over()
         finally:
             await consumer.cancel()
 
@@ -88,7 +91,7 @@ class Intake:
         except Exception as error:
             if not is_outage(error):
                 raise
-            log.warning("intake.outage", error=str(error))  # the note waits in the inbox
+            log.warning("intake.put_off", error=said(error))  # the note waits in the inbox
         await delivery.ack()
 
     async def _put_aside(self, delivery: Delivery, reason: str) -> None:
@@ -124,13 +127,14 @@ class Intake:
 
     async def take(self, note: UUID) -> bool:
         """Verify and store one note; False if there is none of this id."""
+        stored: list[NewJudgement] = []
         async with self.engine.begin() as connection:
             held = await inbox.hold(connection, note)
             if held is None:
                 return await inbox.is_known(connection, note)
             try:
                 async with connection.begin_nested():
-                    await _STORE[held.source](connection, held)
+                    stored.append(await _STORE[held.source](connection, held))
             except Refused as refusal:
                 state = NoteState.WAITING if refusal.later else NoteState.REFUSED
                 await inbox.settle(connection, note, state, problem=str(refusal))
@@ -142,6 +146,7 @@ class Intake:
                 log.error("intake.not_stored", note=str(note), exc_info=error)
                 refused = NoteState.REFUSED
                 await inbox.settle(connection, note, refused, problem="database_refuses_it")
+        count_judgements(stored)
         return True
 
 
@@ -154,7 +159,7 @@ def _opened(held: Note) -> dict[str, Any]:
     return note
 
 
-async def _store_feedback(connection: AsyncConnection, held: Note) -> None:
+async def _store_feedback(connection: AsyncConnection, held: Note) -> NewJudgement:
     """A body of `/v1/feedback`, whose tenant is the one that asked. Raises Refused."""
     note = _opened(held)
     try:
@@ -174,9 +179,10 @@ async def _store_feedback(connection: AsyncConnection, held: Note) -> None:
     await inbox.settle(connection, held.id, stored_as, tenant=tenant, request=body.request)
     await enter(connection, tenant)
     await judgements.put(connection, tenant, body.request, [said])
+    return said
 
 
-async def _store_rating(connection: AsyncConnection, held: Note) -> None:
+async def _store_rating(connection: AsyncConnection, held: Note) -> NewJudgement:
     """A rating as Open WebUI has it, of a message of ours to the same user. Raises Refused."""
     rating = rating_of(_opened(held))
     if rating is None or rating.kind != "rating" or rating.message is None:
@@ -192,7 +198,7 @@ async def _store_rating(connection: AsyncConnection, held: Note) -> None:
             await inbox.settle(connection, held.id, stored_as, tenant=tenant, request=mine[0])
             await enter(connection, tenant)
             await judgements.put(connection, tenant, mine[0], [said])
-            return
+            return said
         foreign = foreign or bool(answers)
     raise Refused("other_user" if foreign else "unknown_message")
 

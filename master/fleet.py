@@ -5,20 +5,26 @@ on a request's own path.
 """
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from bus.protocol import Bus, BusError
-from db import workers
-from db.workers import ModelLoad
-from master.batches import is_outage
+from bus.protocol import Bus, BusError, Depth
+from db import census, workers
+from db.census import Census
+from db.workers import ModelLoad, OutboxLoad
+from master.metrics.chats import know_models
+from master.metrics.loops import Loop
+from master.outages import Failures, answer_within, is_away
 from master.planning.question import Fleet
 from master.retry import RetryBudget
+from master.trails import Trails
 from queue_schemas import topology
 from queue_schemas.registry import Model, Registry
 
@@ -26,6 +32,37 @@ log = structlog.get_logger(__name__)
 
 _BROKER_SECONDS = 5.0
 """A broker that is away must not stop the looking."""
+_SELDOM = 5
+"""What only people look at is looked at so many times less often."""
+_REST = 20
+"""And what takes long, at most for a twentieth of the time."""
+_FRESH_SECONDS = 15.0
+"""Who has not answered for so long is away; what was seen is believed for so long."""
+
+
+class Dependency(StrEnum):
+    """What a master cannot do without."""
+
+    DATABASE = "database"
+    BROKER = "broker"
+
+
+class Look(StrEnum):
+    """What this replica does again and again to know how things stand."""
+
+    TABLES = "tables"
+    """Subtasks, workers and the outbox."""
+    CENSUS = "census"
+    DECLARED = "declared"
+    """Whether the queues are there."""
+    DEPTHS = "depths"
+    """How full they are."""
+
+    @property
+    def dependency(self) -> Dependency:
+        """Who is asked."""
+        of_broker = self in {Look.DECLARED, Look.DEPTHS}
+        return Dependency.BROKER if of_broker else Dependency.DATABASE
 
 
 def queues(registry: Registry) -> list[topology.Queue]:
@@ -84,8 +121,20 @@ class FleetView:
     workers: list[dict[str, Any]] = field(default_factory=list)
     absent: Mapping[str, str] = field(default_factory=dict)
     """Models that no worker takes subtasks of, in words; none before the first look."""
-    unpublishable_seconds: float = 0.0
-    """How long the broker has been refusing the oldest message."""
+    outbox: OutboxLoad = field(default_factory=OutboxLoad)
+    census: Census | None = None
+    """None until the first count."""
+    depths: Mapping[str, Depth] = field(default_factory=dict)
+    """Of the queues of models, by model; none of those that are missing at the broker."""
+    quarantined: int = 0
+    """Messages that nobody could read, and nobody has looked at."""
+    answered: dict[Dependency, float] = field(default_factory=dict)
+    """When each last did, on the monotonic clock; only of those that did not fail since."""
+    fresh_until: dict[Look, float] = field(default_factory=dict)
+    """How long what each look has seen is believed, on the monotonic clock."""
+    trails: Trails = field(default_factory=Trails)
+    _declared: Registry | None = None
+    """What the broker was told of last."""
     published: dict[str, int] = field(default_factory=dict)
     """Put on a model's queue since the last look, less what has come back since."""
     waiting: dict[str, int] = field(default_factory=dict)
@@ -116,7 +165,8 @@ class FleetView:
             },
             free_slots={name: max(0, slots[name] - running[name]) for name in slots},
             backlog={
-                name: load.ready + load.queued + load.running for name, load in self.loads.items()
+                name: load.ready + load.delayed + load.queued + load.running
+                for name, load in self.loads.items()
             },
         )
 
@@ -128,13 +178,25 @@ class FleetView:
         """
         load = self.loads.get(model.name, ModelLoad())
         depth = max(0, load.queued + self.published.get(model.name, 0))
-        return max(0, self.window * model.max_workers * model.slots - depth)
+        return max(0, self.depth(model) - depth)
+
+    def depth(self, model: Model) -> int:
+        """The most that may be on the model's queue at once."""
+        return self.window * model.max_workers * model.slots
+
+    def _depths(self) -> dict[str, int]:
+        """Subtasks of every model that chats that are due and have not ended."""
+        loads = {m.name: self.loads.get(m.name, ModelLoad()) for m in self.registry().chat_models()}
+        return {name: load.ready + load.queued + load.running for name, load in loads.items()}
 
     def backlog(self, model: str) -> int:
-        """Subtasks of a model that wait, published or not."""
+        """Subtasks of a model that are not begun, also those that pause before their next try.
+
+        An engine that sends all of them away for a while must not make room for as many more.
+        """
         load = self.loads.get(model, ModelLoad())
-        unpublished = max(load.ready, self.waiting.get(model, 0))  # many may have come since
-        return max(0, unpublished + load.queued + self.published.get(model, 0))
+        due = max(load.ready, self.waiting.get(model, 0))  # many may have come since
+        return max(0, due + load.delayed + load.queued + self.published.get(model, 0))
 
     def expected_wait_seconds(self, model: Model, ahead: int | None = None) -> float | None:
         """Until a subtask with so many before it starts; None while nothing was measured.
@@ -145,6 +207,19 @@ class FleetView:
         seconds = self.loads.get(model.name, ModelLoad()).seconds_per_subtask
         slots = sum(w["slots"] for w in self.workers if w["model"] == model.name)
         return ahead * seconds / slots if seconds and slots else None
+
+    @property
+    def unpublishable_seconds(self) -> float:
+        """How long the broker has been refusing the oldest message."""
+        return self.outbox.unpublishable_seconds
+
+    def is_up(self, dependency: Dependency, now: float) -> bool:
+        """Whether it answered lately, by the monotonic clock."""
+        return now - self.answered.get(dependency, -_FRESH_SECONDS) < _FRESH_SECONDS
+
+    def is_fresh(self, look: Look, now: float) -> bool:
+        """Whether what it saw may still be so."""
+        return now < self.fresh_until.get(look, now)
 
     def count_published(self, model: str, number: int = 1) -> None:
         """Remember what was put on a queue since the last look."""
@@ -164,9 +239,11 @@ class FleetView:
                 self.loads = await workers.loads(connection)
                 waiting = {name: load.waiting for name, load in self.loads.items()}
                 self.note_waiting(waiting, mark)
+                know_models(self.registry())
                 self.workers = await workers.live(connection, worker_seconds)
                 self.absent = absent(self.registry(), self.workers)
-                self.unpublishable_seconds = await workers.unpublishable_seconds(connection)
+                self.outbox = await workers.outbox_load(connection)
+                self.trails.note(self._depths(), time.monotonic())
         except BaseException:
             for model, number in counted.items():
                 self.count_published(model, number - unseen[model])
@@ -180,23 +257,63 @@ class FleetView:
         worker_seconds: float,
     ) -> None:
         """Refresh until cancelled, and keep the queues in being."""
-        declared = self.registry()
-        while True:
-            try:
-                await self.refresh(engine, worker_seconds)
-                async with asyncio.timeout(_BROKER_SECONDS):
-                    declared = await self._declare(bus, declared)
-            except Exception as error:
-                if not (is_outage(error) or isinstance(error, BusError)):
-                    log.error("fleet.failed", exc_info=error)
-                else:
-                    log.warning("fleet.outage", error=str(error))
-            await asyncio.sleep(every_seconds)
+        self._declared = self.registry()
+        seldom = _SELDOM * every_seconds
+        async with asyncio.TaskGroup() as group:
+            for look, work, seconds in (
+                (Look.TABLES, lambda: self.refresh(engine, worker_seconds), every_seconds),
+                (Look.CENSUS, lambda: self._count(engine), seldom),
+                (Look.DECLARED, lambda: self._declare(bus), every_seconds),
+                (Look.DEPTHS, lambda: self._measure(bus), seldom),
+            ):
+                group.create_task(self._often(look, work, seconds))
 
-    async def _declare(self, bus: Bus, declared: Registry) -> Registry:
+    async def _often(
+        self, look: Look, work: Callable[[], Awaitable[None]], every_seconds: float
+    ) -> None:
+        failures = Failures(Loop.FLEET, log, look=look.value)
+        while True:
+            began, pause = time.monotonic(), every_seconds
+            try:
+                await work()
+            except Exception as error:
+                failures.met(error)
+                if is_away(error) or isinstance(error, BusError):
+                    self.answered.pop(look.dependency, None)
+            else:
+                failures.over()
+                now = time.monotonic()
+                if look is Look.CENSUS:
+                    pause += _REST * (now - began)
+                self.answered[look.dependency] = now
+                self.fresh_until[look] = now + pause + _FRESH_SECONDS
+            await asyncio.sleep(pause)
+
+    async def _count(self, engine: AsyncEngine) -> None:
+        """Count what grows slowly and may be much."""
+        async with engine.connect() as connection:
+            self.census = await census.take(connection)
+
+    async def _declare(self, bus: Bus) -> None:
         """Declare what a reload brought; all of it when the broker came back without its queues."""
         latest = self.registry()
-        if latest is not declared or await bus.depth(topology.DEAD.name) is None:
-            await bus.declare(queues(latest))
-            log.info("fleet.declared", queues=len(queues(latest)))
-        return latest
+        async with answer_within(_BROKER_SECONDS):
+            if latest is not self._declared or await bus.depth(topology.DEAD.name) is None:
+                await bus.declare(queues(latest))
+                log.info("fleet.declared", queues=len(queues(latest)))
+        self._declared = latest
+
+    async def _measure(self, bus: Bus) -> None:
+        """Ask how full the queues are."""
+        found = {
+            model.name: await _depth(bus, topology.subtasks(model.slug))
+            for model in self.registry().chat_models()
+        }
+        self.depths = {model: depth for model, depth in found.items() if depth is not None}
+        quarantine = await _depth(bus, topology.QUARANTINE)
+        self.quarantined = quarantine.ready if quarantine else 0
+
+
+async def _depth(bus: Bus, queue: topology.Queue) -> Depth | None:
+    async with answer_within(_BROKER_SECONDS):
+        return await bus.depth(queue.name)

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from db import conversations, erasing, exchange_vectors, forgotten, requests, summaries
 from db.forgotten import Mark
 from db.requests import StoredRequest
-from master.batches import is_outage
+from master.outages import is_outage
 from master.remembering import UnknownConversation, title_of
 from master.running import Running
 

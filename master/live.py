@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 _AT_ONCE = 16_384
 """Characters in one item: so much of the answer is in the hands of a client's connection."""
+_GROWN_SECONDS = 0.05
+"""Between two looks at the parts: each of many may have its own chunk every few milliseconds."""
 
 CONTRADICTED = Ending(
     RequestState.FAILED,
@@ -65,7 +67,12 @@ class Interrupted:
     """This replica shuts down; the request itself goes on."""
 
 
-Item = Text | Reasoning | Status | Idle | Interrupted | Ending
+@dataclass(frozen=True)
+class Grown:
+    """Parts may have changed that are not shown yet; for who asked to be told of them."""
+
+
+Item = Text | Reasoning | Status | Idle | Interrupted | Grown | Ending
 
 
 class Live:
@@ -190,6 +197,10 @@ class Live:
         if step := self.subtasks.get(subtask):
             self._begun.add(step)
 
+    def has_begun(self, step: str) -> bool:
+        """Whether a worker has it, or had."""
+        return step in self._begun
+
     def note_absent(self, absent: Mapping[str, str]) -> None:
         """Say it when what waits has to wait for a model's first worker, and when that is there.
 
@@ -223,12 +234,12 @@ class Live:
         self._wake()
 
     async def follow(
-        self, idle_seconds: float, skip: int = 0, thought: int = 0
+        self, idle_seconds: float, skip: int = 0, thought: int = 0, *, parts: bool = False
     ) -> AsyncGenerator[Item, None]:
         """Everything to show, as it comes; the last item is the Ending.
 
         `skip` characters of the answer and `thought` of the reasoning are left out: the client
-        has them.
+        has them. With `parts` it is also told when these have grown.
         """
         pieces = statuses = 0
         while True:
@@ -238,10 +249,9 @@ class Live:
                 statuses += 1
                 yield status
             # While a client takes a piece, thoughts and text may come: all thoughts go first.
-            while reasoning := self.reasoning[thought:]:
-                thought += len(reasoning)
-                for piece in _in_pieces(reasoning):
-                    yield Reasoning(piece)
+            for piece in self._thoughts(thought):
+                thought += len(piece)
+                yield Reasoning(piece)
             self._publish(ending)
             text = "".join(self._pieces[pieces:])
             pieces = len(self._pieces)
@@ -249,6 +259,9 @@ class Live:
                 text, skip = text[skip:], max(0, skip - len(text))
             for piece in _in_pieces(text):
                 yield Text(piece)
+            if parts:
+                yield Grown()
+                await asyncio.sleep(_GROWN_SECONDS)
             if ending is not None:
                 yield CONTRADICTED if self._contradicted else ending
                 return
@@ -273,6 +286,11 @@ class Live:
         if len(self._segments) != 1:
             return ""
         return self.parts[self._segments[0].step_key].reasoning
+
+    def _thoughts(self, after: int) -> Iterator[str]:
+        while reasoning := self.reasoning[after:]:
+            after += len(reasoning)
+            yield from _in_pieces(reasoning)
 
     def beyond(self, place: int) -> int:
         """About how many characters there are for a client that has so many."""

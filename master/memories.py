@@ -14,8 +14,9 @@ from sqlalchemy.exc import IntegrityError
 
 from db import conversations, summaries
 from db.summaries import Due
-from master.batches import is_outage
 from master.exchanges import exchanges_of, summary_of
+from master.metrics.loops import Loop
+from master.outages import Failures, is_outage
 from master.planning.question import Question
 from master.planning.summary import summariser, summary_question, to_summarise
 from master.recall import Recall
@@ -44,15 +45,18 @@ class Memories:
 
     async def run(self, seconds: float) -> None:
         """Work until cancelled, with so long between two looks."""
+        works = [
+            (work, Failures(Loop.MEMORIES, log))
+            for work in (self._forget_late, self.summarise, self._recall.embed_new)
+        ]
         while True:
-            for work in (self._forget_late, self.summarise, self._recall.embed_new):
+            for work, failures in works:
                 try:
                     await work()
                 except Exception as error:
-                    if is_outage(error):
-                        log.warning("memories.outage", error=str(error))
-                    else:
-                        log.error("memories.failed", exc_info=error)
+                    failures.met(error)
+                else:
+                    failures.over()
             await asyncio.sleep(seconds)
 
     async def summarise(self) -> None:

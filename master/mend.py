@@ -15,7 +15,7 @@ from db import outbox, requests, subtasks
 from db import reconcile as facts
 from master.apply import Applied, settle
 from master.batches import Batches
-from master.collect import tell
+from master.collect import note, tell
 from master.dispatch import Dispatcher
 from master.facts import Fact
 from master.fleet import FleetView, queues
@@ -116,4 +116,5 @@ async def _move_idle(at: Tools) -> None:
         applied = Applied(requests=await requests.lock(connection, sorted(ids)))
         steps = await subtasks.of_requests(connection, ids)
         await settle(connection, ids, steps, {}, at.view, applied)
+    note(applied)
     await tell(applied, at.bus, at.streams, at.dispatcher, at.key_ring)

@@ -11,6 +11,8 @@ from urllib.parse import quote
 import httpx2
 from pydantic_core import from_json, to_json
 
+from master.outages import said
+
 _SECONDS: Final = httpx2.Timeout(30.0, connect=5.0)
 _MOST_CHARACTERS: Final = {"id": 256, "reason": 200, "comment": 4000, "tag": 100}
 _MOST_TAGS: Final = 20
@@ -176,7 +178,7 @@ class OpenWebui:
             async with asyncio.timeout(_SECONDS.read):
                 answer = await self._http.get(path, params=query)
         except (httpx2.HTTPError, TimeoutError) as error:
-            why = str(error) or type(error).__name__
+            why = said(error)
             raise OpenWebuiError(f"it does not answer: {why}", outage=True) from error
         if missing and answer.status_code == 404:
             return None

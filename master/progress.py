@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -22,7 +22,7 @@ from master.fleet import FleetView
 from master.learning.verdicts import judgements_of
 from master.planning.growth import GROWING_KINDS, Outcome
 from master.planning.memory import woven
-from master.planning.plan import PLAN_BROKEN, Plan
+from master.planning.plan import PLAN_BROKEN, Plan, PlanUnreadable, read_plan
 from master.planning.question import Question, Retrieval
 from master.planning.remembered import Remembered
 from master.planning.strategies import grow
@@ -40,6 +40,8 @@ class Progress:
     ended: Ending | None = None
     judgements: Sequence[NewJudgement] = ()
     """What its steps said of each other, once it has ended."""
+    skipped: Sequence[str] = ()
+    """The models of steps that will never begin."""
 
 
 async def progress(
@@ -56,32 +58,35 @@ async def progress(
     steps = (await subtasks.of_requests(connection, [request]))[request]
     ready = False
     moved = True
+    skipped: list[str] = []
     while moved:
-        unblocked, skipped = await _release(connection, steps)
-        if unblocked or skipped:
+        unblocked, given_up = await _release(connection, steps)
+        skipped += given_up
+        if unblocked or given_up:
             steps = (await subtasks.of_requests(connection, [request]))[request]
         added = await _grow(connection, request, steps, view)
         if added:
             steps = (await subtasks.of_requests(connection, [request]))[request]
         ready |= unblocked or added
-        moved = unblocked or skipped or added
+        moved = unblocked or bool(given_up) or added
     if any(step.state not in SUBTASK_TERMINAL for step in steps):
-        return Progress(ready=ready)
+        return Progress(ready=ready, skipped=skipped)
     stored = (await requests.load(connection, [request]))[request]
     rows = await subtasks.details(connection, request)
     tokens = await ledger.tokens_of_answers(connection, request)
     plan = _readable(stored.plan)
     if plan is None:
-        return Progress(ended=_unreadable(tokens))
+        return Progress(ended=_unreadable(tokens), skipped=skipped)
     judged = judgements_of(plan, {row["step"]: row["id"] for row in rows})
-    return Progress(ended=ending.compose(plan, rows, tokens), judgements=judged)
+    ended = ending.compose(plan, rows, tokens)
+    return Progress(ended=ended, judgements=judged, skipped=skipped)
 
 
 def _readable(stored: Mapping[str, Any]) -> Plan | None:
     """A stored plan; None if it cannot be read, which must end its own request only."""
     try:
-        return Plan.model_validate(stored)
-    except ValidationError:
+        return read_plan(stored)
+    except PlanUnreadable:
         return None
 
 
@@ -142,10 +147,14 @@ def _question(stored: Mapping[str, Any]) -> Question:
 
 async def _release(
     connection: AsyncConnection, steps: Sequence[StoredSubtask]
-) -> tuple[bool, bool]:
-    """Unblock steps whose inputs ended; skip those of which every input failed."""
+) -> tuple[bool, list[str]]:
+    """Unblock steps whose inputs ended; skip those of which every input failed.
+
+    Whether there are any of the first, and the models of the others.
+    """
     states = {step.step: step.state for step in steps}
-    unblocked = skipped = False
+    unblocked = False
+    skipped: list[str] = []
     for step in steps:
         needs = [states[key] for key in step.depends_on]
         if step.state is not SubtaskState.BLOCKED or not SUBTASK_TERMINAL.issuperset(needs):
@@ -154,11 +163,7 @@ async def _release(
             unblocked |= await subtasks.unblock(connection, step.id)
         else:
             error = {"code": "inputs_missing", "message": "nothing it builds on was answered"}
-            skipped |= await subtasks.end(
-                connection,
-                step.id,
-                step.attempt,
-                SubtaskState.SKIPPED,
-                error=to_json(error).decode(),
-            )
+            said, state = to_json(error).decode(), SubtaskState.SKIPPED
+            if await subtasks.end(connection, step.id, step.attempt, state, error=said):
+                skipped.append(step.model)
     return unblocked, skipped

@@ -22,7 +22,7 @@ class Verdict(Enum):
     STALE = auto()
     """From an execution that was superseded."""
     GAP = auto()
-    """Text before it is missing; ask for a resend from `len(text)`."""
+    """Text or thoughts before it are missing; ask for them from where ours end."""
     DIVERGED = auto()
     """It contradicts text that the client has seen."""
 
@@ -58,7 +58,8 @@ class PartStream:
         """Fit a chunk of the content channel in."""
         if not self.follow(chunk.attempt, chunk.delivery, chunk.execution):
             return Verdict.STALE
-        if chunk.offset > len(self.text):
+        # Text that is shown ends the thoughts: what was lost of them could not be shown any more.
+        if chunk.offset > len(self.text) or chunk.thought > len(self.reasoning):
             return Verdict.GAP
         known = self.text[chunk.offset : chunk.offset + len(chunk.text)]
         if not chunk.text.startswith(known):

@@ -16,8 +16,8 @@ from db import conversations, exchange_vectors
 from db.conversations import StoredExchange
 from db.exchange_vectors import Near, Unembedded
 from db.tenancy import as_tenant
-from master.batches import is_outage
 from master.exchanges import exchange_of
+from master.outages import is_outage
 from master.planning.remembered import Recalled
 from master.planning.summary import transcript
 from master.retrieval.embedders.long_texts import embed_all, embed_beginning

@@ -11,11 +11,12 @@ from master.aggregation.citations import citations
 from master.planning.chat import estimate_chat_tokens
 from master.planning.gate import measured_extra_tokens, measured_speedup
 from master.planning.growth import GROWING_KINDS
-from master.planning.plan import Plan, StepKind
+from master.planning.plan import Plan, StepKind, read_plan
 from master.planning.remembered import Remembered, shown_id
 from queue_schemas.registry import Registry
 
 _MILLION = 1_000_000
+_TIMES = ("ready_at", "queued_at", "started_at", "finished_at")
 
 
 def record(
@@ -25,8 +26,11 @@ def record(
     registry: Registry,
     judgements: Sequence[StoredJudgement],
 ) -> dict[str, Any]:
-    """The record of a request: of its row, its subtask rows, its executions, its judgements."""
-    plan = Plan.model_validate(stored.plan)
+    """The record of a request: of its row, its subtask rows, its executions, its judgements.
+
+    Raises PlanUnreadable.
+    """
+    plan = read_plan(stored.plan)
     titles = {step.key: step.title for step in plan.steps}
     subtasks = [_subtask(row, titles, ledger, registry) for row in rows]
     return {
@@ -127,6 +131,7 @@ def _subtask(
         "model": row["model"],
         "worker": row["worker"],
         "attempt": row["attempt"],
+        **{name: _iso(row[name]) for name in _TIMES},
         "queue_seconds": _between(row["ready_at"], row["started_at"]),
         "first_token_seconds": row["first_token_seconds"],
         "total_seconds": _between(row["ready_at"], row["finished_at"]),
@@ -226,4 +231,5 @@ def _iso(time: datetime | None) -> str | None:
 
 
 def _between(start: datetime | None, end: datetime | None) -> float | None:
-    return (end - start).total_seconds() if start and end else None
+    """Seconds; none were between the end and a next try that was yet to come."""
+    return max(0.0, (end - start).total_seconds()) if start and end else None

@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from pydantic_core import to_json
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from bus import tracing
 from db import dead, new_requests, rules
 from db.dead import Original
+from master import logged
+from master.metrics.chats import count_accepted
+from master.metrics.learned import count_rules
 from master.planning.growth import beginning
-from master.planning.plan import Plan
+from master.planning.plan import Plan, PlanUnreadable, read_plan
 from master.submit import new_subtasks
 from queue_schemas.states import REQUEST_TERMINAL, RequestState, RuleState
 
@@ -38,18 +42,40 @@ class NotRedrivable(Exception):
     """The request is not to be done again; the message says why."""
 
 
-async def redrive(
-    connection: AsyncConnection, request: UUID, *, model: str | None = None
-) -> Redriven:
+async def redrive(engine: AsyncEngine, request: UUID, *, model: str | None = None) -> Redriven:
     """Do a request again, on `model` where it had no answer. Doing so twice changes nothing.
 
-    Raises NotRedrivable.
+    It is committed, and logged and counted as what was accepted. Raises NotRedrivable.
     """
-    original = await dead.lock_original(connection, request)
-    if original is None:
-        raise NotRedrivable(f"there is no request {request}")
-    if found := await dead.redriven_as(connection, request):
-        return Redriven(found, fresh=False)
+    async with engine.connect() as connection:
+        original = await dead.lock_original(connection, request)
+        if original is None:
+            raise NotRedrivable(f"there is no request {request}")
+        if found := await dead.redriven_as(connection, request):
+            return Redriven(found, fresh=False)
+        plan = await _redrivable_plan(connection, original, model)
+        return await _submit(connection, original, plan, model)
+
+
+async def _submit(
+    connection: AsyncConnection, original: Original, plan: Plan, model: str | None
+) -> Redriven:
+    again = uuid4()
+    with tracing.span("submit", request=again, redriven_from=original.id):
+        row = _row(original, again, plan, model)
+        steps = new_subtasks({uuid4(): step for step in plan.steps})
+        await new_requests.add(connection, row, steps)
+        await connection.commit()
+        count_accepted(plan.strategy)
+        count_rules(plan.rules)
+        logged.accepted(again, row.model, plan, at_once=False, redriven_from=original.id)
+    return Redriven(again, fresh=True)
+
+
+async def _redrivable_plan(
+    connection: AsyncConnection, original: Original, model: str | None
+) -> Plan:
+    request = original.id
     if original.state not in REQUEST_TERMINAL:
         raise NotRedrivable(f"request {request} is still {original.state}")
     if original.state is RequestState.CANCELLED:
@@ -58,14 +84,13 @@ async def redrive(
         raise NotRedrivable(f"request {request} was erased with its conversation")
     if original.question.get("emptied"):
         raise NotRedrivable(f"request {request} was given words that were deleted since")
-    unanswered = await dead.unanswered(connection, request)
-    plan = _plan(Plan.model_validate(original.plan), unanswered, model)
+    try:
+        planned = read_plan(original.plan)
+    except PlanUnreadable as error:
+        raise NotRedrivable(f"of request {request} {error}") from error
+    plan = _plan(planned, await dead.unanswered(connection, request), model)
     in_force = await rules.in_force(connection, original.tenant)
-    plan = _under_rules(plan, {rule.id for rule in in_force if rule.state in _HOLDING})
-    again = uuid4()
-    row = _row(original, again, plan, model)
-    await new_requests.add(connection, row, new_subtasks({uuid4(): step for step in plan.steps}))
-    return Redriven(again, fresh=True)
+    return _under_rules(plan, {rule.id for rule in in_force if rule.state in _HOLDING})
 
 
 def _plan(plan: Plan, unanswered: set[str], model: str | None) -> Plan:
@@ -100,7 +125,10 @@ def _row(original: Original, again: UUID, plan: Plan, model: str | None) -> new_
         tenant=original.tenant,
         end_user=original.end_user,
         model=asked,
-        question=to_json({**original.question, "model": asked}).decode(),
+        question=to_json(
+            # A trace of its own: the old one ended with the old request.
+            {**original.question, "model": asked, tracing.TRACEPARENT: tracing.traceparent()}
+        ).decode(),
         plan=plan.model_dump_json(),
         seed=seed if isinstance(seed, int) else secrets.randbelow(2**31),
         reply_to=None,

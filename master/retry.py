@@ -12,6 +12,9 @@ from queue_schemas.states import SubtaskState
 
 FIRST_DELAY_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 60.0
+LONGEST_RETRY_AFTER_SECONDS = 180.0
+"""No engine may ask for more: four such waits, between five attempts, leave time for an answer in a
+request's fifteen minutes, while an hour would only let the request expire untried."""
 ELSEWHERE_ATTEMPTS = 2
 """So many last attempts may go to another model."""
 POISON_ATTEMPTS = 2
@@ -52,7 +55,7 @@ def decide(
     """Decide on a failure that a worker reported.
 
     `chance` in 0…1 takes the place of the jitter's dice. Waits grow as 1, 2, 4 … 60 seconds with
-    full jitter; an engine's own Retry-After is the lower bound.
+    full jitter; an engine's own Retry-After is the lower bound, up to a limit.
     """
     if kind is ErrorKind.PERMANENT:
         return GiveUp(SubtaskState.FAILED)
@@ -62,7 +65,7 @@ def decide(
         return GiveUp(SubtaskState.DEAD)
     longest = min(FIRST_DELAY_SECONDS * 2 ** (attempt - 1), LONGEST_DELAY_SECONDS)
     wait = longest * (random.random() if chance is None else chance)
-    return Again(max(wait, retry_after_seconds or 0.0))
+    return Again(max(wait, min(retry_after_seconds or 0.0, LONGEST_RETRY_AFTER_SECONDS)))
 
 
 def decide_on_loss(

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db import rules
 from db.rules import StoredRule
 from db.tenancy import as_tenant
-from master.batches import is_outage
+from master.outages import is_outage, said
 from master.rules.matching import RuleInForce
 from master.rules.rule import Change, Scope
 
@@ -85,7 +85,7 @@ class Rulebook:
             known = self._known.get(tenant)
             if known is None or not is_outage(error):
                 raise
-            log.warning("rulebook.outage", tenant=str(tenant), error=str(error))
+            log.warning("rulebook.outage", tenant=str(tenant), error=said(error))
             found = known.rules
         finally:
             is_latest = self._reading.get(tenant) is own

@@ -10,12 +10,12 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bus.protocol import Bus
-from master.batches import is_outage
 from master.cancel import cancel
 from master.dispatch import Dispatcher
 from master.fleet import FleetView
 from master.learning.routing import Routing
 from master.live import Live
+from master.outages import is_outage, said
 from master.recall import Recall
 from master.remembering import Memory
 from master.retrieval.embedders.pool import Embedders
@@ -125,7 +125,7 @@ class Running:
                     if not is_outage(error):
                         log.error("cancel.failed", request=str(request), exc_info=error)
                         return
-                    log.warning("cancel.outage", request=str(request), error=str(error))
+                    log.warning("cancel.outage", request=str(request), error=said(error))
                     await asyncio.sleep(_OUTAGE_SECONDS)
                 else:
                     return

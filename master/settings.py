@@ -9,6 +9,7 @@ from typing import Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from bus.trace_settings import TraceSettings
 from master.learning.settings import LearningSettings
 from master.retrieval.rerankers import registry as rerankers
 from queue_schemas.codec import KeyRing
@@ -20,7 +21,7 @@ def _replica_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
-class IngestSettings(LearningSettings):
+class IngestSettings(LearningSettings, TraceSettings):
     """What batch work needs, ingestion above all: of a master by itself, or of Celery workers."""
 
     model_config = SettingsConfigDict(env_prefix="MILLRACE_", extra="ignore", frozen=True)
@@ -62,6 +63,13 @@ class IngestSettings(LearningSettings):
         return url
 
 
+class CelerySettings(IngestSettings):
+    """What a Celery worker needs besides."""
+
+    metrics_port: int = Field(default=0, ge=0, le=65535, description="For /metrics; 0: none.")
+    metrics_host: str = Field(default="127.0.0.1", min_length=1)
+
+
 class RoutingMode(StrEnum):
     """Who decides which model answers where no client and no rule does."""
 
@@ -77,6 +85,7 @@ class MasterSettings(IngestSettings):
     replica: str = Field(default_factory=_replica_name, pattern=r"^[A-Za-z0-9_.-]{1,128}$")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
+    console: bool = Field(default=True, description="Whether there are pages at /console.")
     database_pool: int = Field(default=10, ge=1, le=200)
     queue_key: SecretStr | None = Field(
         default=None,

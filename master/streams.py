@@ -19,10 +19,12 @@ from db import requests, subtasks
 from db import shown as notes
 from master import ending
 from master.announce import broadcast, notify
-from master.batches import is_outage
 from master.ending import Ending
 from master.live import Live
+from master.metrics.chats import RetryReason, count_retry, resends_total, takeovers_total
+from master.metrics.loops import Loop
 from master.onlookers import is_later
+from master.outages import Failures
 from master.planning.plan import Plan
 from master.reassembly import PartStream, Verdict
 from master.takeover import Snapshot, take_over
@@ -71,6 +73,7 @@ class Streams:
         self._asked: dict[UUID, float] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._refreshing: set[UUID] = set()
+        self._failures = Failures(Loop.STREAMS, log)
 
     def open(
         self, request: UUID, plan: Plan, steps: dict[UUID, str], *, background: bool = False
@@ -103,6 +106,11 @@ class Streams:
     def has(self, request: UUID) -> bool:
         """Whether the request is streamed here."""
         return request in self._live
+
+    def texts(self, request: UUID) -> dict[str, str]:
+        """What is known here of the texts of a request, by step; nothing if it is not ours."""
+        live = self._live.get(request)
+        return {key: part.text for key, part in live.parts.items()} if live else {}
 
     def interrupt(self) -> None:
         """End all streams here without ending their requests."""
@@ -212,6 +220,8 @@ class Streams:
         if snapshot.ending is not None:
             live.end(snapshot.ending)
             return live
+        if former and former != self.queue.name:
+            takeovers_total.inc()
         self._live[request] = live
         if fresh or former != self.queue.name:
             self._start(self._redirect(live, snapshot.running))
@@ -237,8 +247,9 @@ class Streams:
         try:
             if quiet:
                 await self._compare(quiet)
+                self._failures.over()
         except Exception as error:
-            _log_failure("streams.watch", error)
+            self._failures.met(error)
 
     async def _compare(self, quiet: Sequence[Live]) -> None:
         async with self._engine.connect() as connection:
@@ -269,13 +280,16 @@ class Streams:
             await work
         except Exception as error:
             # The watch looks again.
-            _log_failure("streams.refresh", error)
+            self._failures.met(error)
+        else:
+            self._failures.over()
 
     def _ask_again(self, live: Live, chunk: TokenChunk) -> None:
         now = asyncio.get_running_loop().time()
         if now - self._asked.get(chunk.subtask, 0.0) < _RESEND_PAUSE_SECONDS:
             return
         self._asked[chunk.subtask] = now
+        resends_total.inc()
         self._start(broadcast(self._bus, self._resend(live, chunk.subtask), self._key))
 
     def _resend(self, live: Live, subtask: UUID) -> Resend:
@@ -304,7 +318,14 @@ class Streams:
                 shown=shown,
             )
         if moved:
-            log.info("stream.continued", subtask=str(chunk.subtask), shown=len(shown))
+            count_retry(_model(live, chunk), RetryReason.DIVERGED)
+            log.info(
+                "stream.continued",
+                request=str(live.request),
+                subtask=str(chunk.subtask),
+                attempt=chunk.attempt,
+                shown=len(shown),
+            )
             self._nudge()
             stop = Cancel(subtasks=(chunk.subtask,), execution=chunk.execution)
             await broadcast(self._bus, stop, self._key)
@@ -323,8 +344,7 @@ class Streams:
             live.end(how)
 
 
-def _log_failure(event: str, error: Exception) -> None:
-    if is_outage(error):
-        log.warning(event, error=str(error))
-    else:
-        log.error(event, exc_info=error)
+def _model(live: Live, chunk: TokenChunk) -> str:
+    """The model that the plan has for a chunk's step."""
+    key = live.subtasks.get(chunk.subtask)
+    return next((step.model for step in live.plan.steps if step.key == key), "")

@@ -13,13 +13,18 @@ from pydantic import JsonValue
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from bus import tracing
 from db import new_requests
 from db.asked import Asked, Message
-from master import metrics
+from master import logged
 from master.dispatch import HOLD_SECONDS, Dispatcher, make_call
 from master.fleet import FleetView
 from master.learning import again
 from master.learning.routing import Routing
+from master.metrics.chats import count_accepted
+from master.metrics.learned import count_rules
+from master.planning.context import bare_question
+from master.planning.front_end import background_task
 from master.planning.memory import woven
 from master.planning.plan import Plan, Step, StepKind
 from master.planning.question import Question
@@ -126,7 +131,14 @@ async def submit(
     Raises `UnknownModel`, `TooBusy`, `BrokerAway`, the errors of looking something up, or the
     database's, with nothing stored.
     """
-    terms, request = terms or Terms(), uuid4()
+    request = uuid4()
+    with tracing.span("submit", request=request):
+        return await _submit(to, question, asker, terms or Terms(), request)
+
+
+async def _submit(
+    to: Submission, question: Question, asker: Asker, terms: Terms, request: UUID
+) -> Accepted:
     rules = terms.rules
     if rules is None:
         rules = await to.rulebook.in_force(asker.tenant)
@@ -135,7 +147,9 @@ async def submit(
     question = replace(question, learned=learned.models)
     question = under_rules(question, rules, request, fleet)
     asked = woven(question)
-    plan = make_plan(asked, fleet)
+    with tracing.span("plan") as planning:
+        plan = make_plan(asked, fleet)
+        planning.note(strategy=plan.strategy, steps=len(plan.steps))
     _admit(to, plan)
     plan = await look_up(to.searcher, asker.tenant, plan, asked, to.view.fleet())
     seed = _seed(question)
@@ -148,14 +162,17 @@ async def submit(
     # Held rows are published by this replica itself; should it die first, they come due.
     held_seconds = HOLD_SECONDS if at_once else 0.0
     try:
-        async with to.engine.connect() as connection:
-            # No transaction around it: the one statement commits by itself.
-            await new_requests.add(connection, row, new_subtasks(ids), held_seconds)
+        with tracing.span("store"):
+            async with to.engine.connect() as connection:
+                # No transaction around it: the one statement commits by itself.
+                await new_requests.add(connection, row, new_subtasks(ids), held_seconds)
     except BaseException:
         to.dispatcher.give_back(starting, at_once=at_once)
         raise
     to.dispatcher.stored(starting, at_once=at_once)
-    metrics.count_accepted(plan.strategy, plan.rules)
+    count_accepted(plan.strategy)
+    count_rules(plan.rules)
+    logged.accepted(request, question.model, plan, at_once=at_once)
     waits = first if not at_once else None
     accepted = Accepted(
         request,
@@ -185,7 +202,10 @@ def _row(
     asked = vars(question) | ({"response": terms.note} if terms.note is not None else {})
     if question.remembered is not None:
         asked["remembered"] = question.remembered.in_words()
+    if parent := tracing.traceparent():
+        asked[tracing.TRACEPARENT] = parent  # whoever publishes a step later goes on with the trace
     is_task = plan.steps[0].kind is StepKind.TASK
+    asked |= _listed_as(question, is_task=is_task)
     return new_requests.NewRequest(
         id=request,
         tenant=asker.tenant,
@@ -205,6 +225,14 @@ def _row(
         conversation=terms.conversation,
         asked=None if is_task else _asked(question, asker, terms),
     )
+
+
+def _listed_as(question: Question, *, is_task: bool) -> dict[str, JsonValue]:
+    """What lists say of it, where that is not the last thing that the user said."""
+    if is_task:
+        return {"recognised": background_task(question)}
+    bare = bare_question(question.messages)
+    return {"asked": bare} if bare else {}
 
 
 def _asked(question: Question, asker: Asker, terms: Terms) -> Asked | None:

@@ -16,18 +16,21 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bus.protocol import Bus, BusError
-from db import outbox, requests, subtasks
+from db import leases, outbox, requests, subtasks
 from db.requests import LockedRequest
 from db.subtasks import StoredSubtask
 from master import retry
 from master.announce import broadcast
 from master.apply import Applied, Result, advance, settle
-from master.attempts import Limits, after_loss
-from master.batches import LONGEST_PAUSE_SECONDS, is_away, is_outage
-from master.cancel import EXPIRED, end_early, tell_stopped
-from master.collect import tell
+from master.attempts import Limits, Setback, after_loss
+from master.batches import LONGEST_PAUSE_SECONDS
+from master.cancel import EXPIRED, Stopped, count_stopped, end_early, tell_stopped
+from master.collect import note, tell
 from master.dispatch import Dispatcher
 from master.fleet import FleetView
+from master.metrics.chats import Cause, RetryReason, count_cancel
+from master.metrics.loops import Loop
+from master.outages import Failures, answer_within, is_away, is_outage
 from master.progress import Progress
 from master.settings import MasterSettings
 from master.streams import Streams
@@ -68,41 +71,57 @@ class Sweeper:
         self._key = settings.key_ring
         self._deaf_until = time.monotonic() + settings.lease_seconds
         """Every lease begins anew with this process, and after an outage: nobody was heard."""
+        self._awake_at = time.monotonic()
 
     async def run(self) -> None:
         """Sweep until cancelled."""
-        rounds = 0
+        failures, rounds = Failures(Loop.SWEEP, log), 0
         while True:
             try:
                 await self.expire_requests()
                 await self.give_up_late()
+                self._notice_standing_still()
                 if time.monotonic() >= self._deaf_until:
                     await self.rescue_lost()
                 if rounds % _FORGOTTEN_EVERY == 0:
                     await self.enqueue_unsent()
                     await self.republish_forgotten()
             except Exception as error:
-                if not (is_outage(error) or isinstance(error, BusError)):
-                    log.error("sweep.failed", exc_info=error)
-                else:
-                    log.warning("sweep.outage", error=str(error))
+                failures.met(error)
+                self._awake_at = time.monotonic()
                 if is_away(error) or isinstance(error, BusError):
                     deaf = self._settings.lease_seconds + 2 * LONGEST_PAUSE_SECONDS
                     self._deaf_until = time.monotonic() + deaf
+            else:
+                failures.over()
             rounds += 1
             await asyncio.sleep(self._settings.sweep_seconds)
 
+    def _notice_standing_still(self) -> None:
+        """A process that was stopped for a while has not read the heartbeats of that time."""
+        now = time.monotonic()
+        stood = now - self._awake_at - self._settings.sweep_seconds
+        self._awake_at = now
+        # Settings see to it that a lease outlasts two heartbeats: a shorter stop costs none.
+        if stood > self._settings.lease_seconds / 2:
+            log.warning("sweep.stood_still", seconds=round(stood, 1))
+            self._deaf_until = max(self._deaf_until, now + self._settings.lease_seconds)
+
     async def expire_requests(self) -> None:
         """Give overdue requests their terminal state, and stop their subtasks."""
-        stopped: list[tuple[LockedRequest, list[UUID]]] = []
+        stopped: list[tuple[LockedRequest, Stopped]] = []
         async with self._engine.begin() as connection:
             for locked in await requests.overdue(connection, _AT_ONCE):
-                dropped = await end_early(connection, locked, EXPIRED)
-                if dropped is not None:
-                    stopped.append((locked, dropped))
-        for locked, dropped in stopped:
+                halted = await end_early(connection, locked, EXPIRED)
+                if halted is not None:
+                    stopped.append((locked, halted))
+        for locked, halted in stopped:
             log.info("sweep.expired", request=str(locked.id))
-            await tell_stopped(self._bus, self._streams, self._key, locked, EXPIRED, dropped)
+            count_cancel(Cause.DEADLINE)
+            count_stopped(locked, EXPIRED, halted)
+        for locked, halted in stopped:
+            told = (locked, EXPIRED, halted.subtasks)
+            await tell_stopped(self._bus, self._streams, self._key, *told)
 
     async def give_up_late(self) -> None:
         """End subtasks that took longer than their plan lets them; it goes on without them."""
@@ -129,22 +148,30 @@ class Sweeper:
             concerned = {subtask.request for subtask in ended}
             await settle(connection, concerned, steps, {}, self._view, applied)
         for subtask in ended:
-            log.info("sweep.late", subtask=str(subtask.id), step=subtask.step)
+            applied.note_ending(subtask.request, subtask.model, SubtaskState.FAILED)
+        note(applied)
+        for subtask in ended:
+            log.info(
+                "sweep.late",
+                request=str(subtask.request),
+                subtask=str(subtask.id),
+                step=subtask.step,
+            )
             await broadcast(self._bus, Cancel(subtasks=(subtask.id,)), self._key)
         await tell(applied, self._bus, self._streams, self._dispatcher, self._key)
 
     async def rescue_lost(self) -> None:
         """Take subtasks away from workers that fell silent."""
         async with self._engine.connect() as connection:
-            lost = await subtasks.expired_leases(connection, _AT_ONCE)
+            lost = await leases.expired(connection, _AT_ONCE)
         if not lost:
             return
         # Without the broker nobody here can hear a heartbeat; raises then.
-        async with asyncio.timeout(_BROKER_SECONDS):
+        async with answer_within(_BROKER_SECONDS):
             await self._bus.depth(topology.WORKERS.name)
         await _together_or_apart(lost, lambda row: row.request_id, self._take_away)
 
-    async def _take_away(self, lost: Sequence[subtasks.Lost]) -> None:
+    async def _take_away(self, lost: Sequence[leases.Lost]) -> None:
         async with self._engine.begin() as connection:
             if not await _alone(connection):
                 return
@@ -154,8 +181,16 @@ class Sweeper:
             taken = [row for row in lost if await self._rescue(connection, row, applied, ended)]
             steps = await subtasks.of_requests(connection, ids)
             await advance(connection, steps, ended, self._view, applied)
+        note(applied)
         for row in taken:
-            log.warning("sweep.lost_worker", subtask=str(row.id), worker=row.worker)
+            log.warning(
+                "sweep.lost_worker",
+                request=str(row.request_id),
+                subtask=str(row.id),
+                attempt=row.attempt,
+                execution=str(row.execution),
+                worker=row.worker,
+            )
             stop = Cancel(subtasks=(row.id,), execution=row.execution)
             await broadcast(self._bus, stop, self._key)
         await tell(applied, self._bus, self._streams, self._dispatcher, self._key)
@@ -163,7 +198,7 @@ class Sweeper:
     async def _rescue(
         self,
         connection: AsyncConnection,
-        row: subtasks.Lost,
+        row: leases.Lost,
         applied: Applied,
         ended: dict[UUID, Result],
     ) -> bool:
@@ -186,6 +221,7 @@ class Sweeper:
             )
             if moved:
                 applied.progress[row.request_id] = Progress(ready=True)
+                applied.retries.append((row.model, RetryReason.LOST))
             return moved
         failed = Failed(
             request=row.request_id,
@@ -212,6 +248,8 @@ class Sweeper:
         )
         if moved:
             ended[row.id] = failed
+            applied.setbacks.append(Setback(failed, following))
+            applied.note_ending(row.request_id, row.model, decision.state)
         return moved
 
     async def enqueue_unsent(self) -> None:
@@ -230,7 +268,7 @@ class Sweeper:
             if load is None or load.queued == 0:
                 continue
             # While the broker is away this would wait for it, and nothing else would be swept.
-            async with asyncio.timeout(_BROKER_SECONDS):
+            async with answer_within(_BROKER_SECONDS):
                 depth = await self._bus.depth(topology.subtasks(model.slug).name)
             if depth is not None and depth.ready > 0:
                 continue

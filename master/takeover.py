@@ -11,7 +11,7 @@ from db import requests, subtasks
 from db.requests import StoredRequest
 from master import ending
 from master.ending import Ending
-from master.planning.plan import Plan
+from master.planning.plan import Plan, read_plan
 from queue_schemas.states import RequestState, SubtaskState
 
 
@@ -26,8 +26,8 @@ class Snapshot:
 
     @property
     def plan(self) -> Plan:
-        """Its plan."""
-        return Plan.model_validate(self.stored.plan)
+        """Its plan. Raises PlanUnreadable."""
+        return read_plan(self.stored.plan)
 
     @property
     def steps(self) -> dict[UUID, str]:

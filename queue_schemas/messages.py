@@ -90,6 +90,9 @@ class TokenChunk(Message):
     delivery: int = Field(ge=0)
     channel: Channel = Channel.CONTENT
     offset: int = Field(ge=0, description="Characters (code points) before this text.")
+    thought: int = Field(
+        default=0, ge=0, description="Characters of reasoning that go before this content."
+    )
     text: str
 
 
@@ -156,6 +159,10 @@ class Completed(Outcome):
     tool_calls: tuple[dict[str, JsonValue], ...] = ()
     logprobs: JsonValue = None
     finish_reason: str = Field(description="stop | length | tool_calls | content_filter")
+
+
+CANCELLED = "cancelled"
+"""The `code` of an execution that was told to stop."""
 
 
 class Failed(Outcome):

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from bus import tracing
 from bus.protocol import (
     Bus,
     BusUnavailable,
@@ -24,6 +25,7 @@ from bus.protocol import (
 from queue_schemas import topology
 from queue_schemas.codec import UnreadableMessage, decode, encode
 from queue_schemas.messages import (
+    CANCELLED,
     CONTROL,
     SUBTASK,
     Cancel,
@@ -40,7 +42,8 @@ from queue_schemas.messages import (
     TokenChunk,
 )
 from queue_schemas.registry import Model
-from worker.execute import CANCELLED, Execution, begin, execute
+from worker import logged, spans
+from worker.execute import Execution, begin, execute
 from worker.providers.diagnosis import SICKNESS
 from worker.providers.protocol import Provider, ProviderError
 from worker.settings import WorkerSettings
@@ -191,13 +194,16 @@ class Worker:
             await consumer.cancel()
 
     async def _connected(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
-        """Try until there is a connection to the broker."""
+        """Try until there is a connection to the broker; says why not, but not every second."""
+        reason = ""
         while True:
             try:
                 return await attempt()
             except BusUnavailable as error:
                 self._standing.waits_for(Obstacle.BROKER, str(error))
-                self._log.warning("worker.no_broker", reason=str(error))
+                if str(error) != reason:
+                    reason = str(error)
+                    self._log.warning("worker.no_broker", reason=reason)
                 await asyncio.sleep(1.0)
 
     async def _finish(self) -> None:
@@ -223,10 +229,17 @@ class Worker:
             self._log.warning("worker.unreadable", queue=delivery.queue, reason=str(error))
             await quarantine(self._bus, delivery, str(error))
             return
-        if refusal := self._refusal(subtask, delivery.delivery_count):
-            await self._report(refusal)
-        else:
-            await self._execute(subtask, delivery.delivery_count)
+        worker, prompts = self._settings.name, self._settings.log_prompts
+        with spans.execute(subtask, delivery, worker) as span, logged.delivery(subtask, worker):
+            self._standing.redeliveries += delivery.delivery_count > 0
+            outcome: Completed | Failed | None = self._refusal(subtask, delivery.delivery_count)
+            if outcome is not None:
+                self._standing.count(outcome)
+                await self._report(outcome)
+            else:
+                outcome = await self._execute(subtask, delivery.delivery_count)
+            spans.tell(span, outcome)
+            logged.ended(subtask, outcome, prompts=prompts)
         await delivery.ack()
 
     def _refusal(self, subtask: SubtaskRequest, delivery_count: int) -> Failed | None:
@@ -253,7 +266,7 @@ class Worker:
             message=message,
         )
 
-    async def _execute(self, subtask: SubtaskRequest, delivery_count: int) -> None:
+    async def _execute(self, subtask: SubtaskRequest, delivery_count: int) -> Completed | Failed:
         execution = begin(
             subtask,
             delivery_count,
@@ -261,6 +274,9 @@ class Worker:
             self._stream,
             self._settings.coalesce_seconds,
         )
+        prompts = self._settings.log_prompts
+        logged.started(subtask, execution.id, delivery_count, prompts=prompts)
+        execution.note_gap = self._standing.pace.inter_token.note
         self._running[execution.id] = execution
         self._standing.began(execution.id)
         try:
@@ -270,6 +286,7 @@ class Worker:
             self._note_health(outcome)
             await execution.stream.flush()
             await self._report(outcome)
+            return outcome
         finally:
             execution.stream.close()
             del self._running[execution.id]
@@ -277,14 +294,20 @@ class Worker:
 
     async def _tell(self, message: Started | Heartbeat) -> None:
         """Send a note whose loss the next heartbeat heals."""
-        await self._bus.stream(topology.WORKERS.name, *encode(message, self._key))
+        body, headers = encode(message, self._key)
+        await self._bus.stream(topology.WORKERS.name, body, tracing.inject(headers))
 
     async def _stream(self, queue: str, message: Started | TokenChunk) -> None:
         await self._bus.stream(queue, *encode(message, self._key))
 
     async def _report(self, outcome: Completed | Failed) -> None:
         """Publish a result until the broker has confirmed it."""
+        with spans.report(outcome):
+            await self._publish(outcome)
+
+    async def _publish(self, outcome: Completed | Failed) -> None:
         body, headers = encode(outcome, self._key)
+        tracing.inject(headers)
         pause = 0.05
         while True:
             try:
@@ -298,19 +321,7 @@ class Worker:
                 )
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             else:
-                break
-        self._log_outcome(outcome)
-
-    def _log_outcome(self, outcome: Completed | Failed) -> None:
-        if isinstance(outcome, Failed):
-            self._log.info(
-                "execute.failed",
-                subtask=str(outcome.subtask),
-                attempt=outcome.attempt,
-                kind=outcome.kind.value,
-                code=outcome.code,
-                reason=outcome.message,
-            )
+                return
 
     def _note_health(self, outcome: Completed | Failed) -> None:
         """A worker whose engine is down would fail the whole queue in seconds: stop in time."""

@@ -6,13 +6,16 @@ broker was lost; then somebody else has the subtask already.
 
 import asyncio
 import math
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 import structlog
 
+from bus.tracing import Span
 from queue_schemas.messages import (
+    CANCELLED,
     Channel,
     Completed,
     ErrorKind,
@@ -22,14 +25,13 @@ from queue_schemas.messages import (
     Usage,
 )
 from queue_schemas.registry import Model
+from worker import logged, spans
 from worker.plain_text import PlainText
 from worker.providers.protocol import Delta, Finish, Provider, ProviderError
 from worker.tokens import Send, TokenStream
 from worker.usage import estimate_prompt, estimate_tokens
 
 _log = structlog.get_logger(__name__)
-
-CANCELLED = "cancelled"
 
 
 @dataclass(eq=False)
@@ -40,6 +42,8 @@ class Execution:
     started: Started
     stream: TokenStream
     cancelled: bool = False
+    note_gap: Callable[[float], None] = lambda _: None
+    """Told the seconds between two pieces of the engine's text."""
     _alarm: asyncio.Timeout | None = field(default=None)
 
     @property
@@ -75,13 +79,19 @@ def begin(
 
 async def execute(execution: Execution, provider: Provider, model: Model) -> Completed | Failed:
     """Run the provider within the deadlines."""
-    run = _Run(execution, model)
+    with spans.engine_call(execution.subtask, model) as call:
+        outcome = await _outcome(_Run(execution, model, call), provider, execution)
+        spans.tell(call, outcome)
+        return outcome
+
+
+async def _outcome(run: "_Run", provider: Provider, execution: Execution) -> Completed | Failed:
     try:
         return run.completed(await run.generate(provider))
     except ProviderError as error:
         return run.failed(error)
     except Exception:
-        _log.exception("execute.bug", subtask=str(execution.subtask.subtask))
+        logged.bug(execution.subtask)
         said = "the worker has a bug; its log has the traceback"
         return run.failed(ProviderError(ErrorKind.PERMANENT, "internal_error", said))
     finally:
@@ -98,14 +108,16 @@ def _silences(model: Model) -> tuple[float, float]:
 class _Run:
     """The clock and the bill of one execution."""
 
-    def __init__(self, execution: Execution, model: Model) -> None:
+    def __init__(self, execution: Execution, model: Model, call: Span) -> None:
         self._execution = execution
         self._model = model
+        self._call = call
         self._stream = execution.stream
         self._now = asyncio.get_running_loop().time
         self._began = self._now()
         self._total = min(execution.subtask.timeout_seconds, model.timeout_seconds)
         self._first_text: float | None = None
+        self._last_text = self._began
         self._alive = False
         self._plain = PlainText()
 
@@ -144,8 +156,13 @@ class _Run:
     def _take(self, delta: Delta) -> None:
         self._alive = True
         if text := self._plain.take(delta):
+            now = self._now()
             if self._first_text is None:
-                self._first_text = self._now()
+                self._first_text = now
+                self._call.event("first_token")
+            else:
+                self._execution.note_gap(now - self._last_text)
+            self._last_text = now
             self._stream.add(text, delta.channel)
 
     def _gave_up(self) -> ProviderError:
@@ -203,9 +220,7 @@ class _Run:
     def tell_mended(self) -> None:
         """Say so in the log when the engine said what cannot be stored."""
         if self._plain.mended:
-            subtask, model = str(self._execution.subtask.subtask), self._model.name
-            count = self._plain.mended
-            _log.warning("execute.mended", subtask=subtask, model=model, characters=count)
+            _log.warning("execute.mended", characters=self._plain.mended)
 
     def _usage(self, finish: Finish | None, *, prompt_was_read: bool) -> Usage:
         """The engine's counts where it gave them. A refused prompt costs nothing."""

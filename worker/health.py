@@ -25,7 +25,7 @@ Answer = tuple[int, str, bytes]
 _JSON = "application/json"
 
 
-def answer(path: str, standing: Standing, registry: CollectorRegistry) -> Answer:
+def answer(path: str, standing: Standing, registry: CollectorRegistry, accept: str = "") -> Answer:
     """What is said to a GET of this path."""
     match path:
         case "/live":
@@ -33,7 +33,8 @@ def answer(path: str, standing: Standing, registry: CollectorRegistry) -> Answer
         case "/ready":
             return _ready(standing)
         case "/metrics":
-            return 200, metrics.MEDIA_TYPE, metrics.render(registry)
+            body, media_type = metrics.render(registry, accept)
+            return 200, media_type, body
         case _:
             return _said(404, status="not_found", message="there are /live, /ready and /metrics")
 
@@ -66,7 +67,8 @@ class Health:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["method"] in {"GET", "HEAD"}:
-            status, media_type, body = answer(scope["path"], self._standing, self._registry)
+            accept = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
+            status, media_type, body = answer(scope["path"], self._standing, self._registry, accept)
         else:
             status, media_type, body = _said(405, status="refused", message="use GET")
         headers = [

@@ -3,15 +3,21 @@
 from collections.abc import Iterable
 from importlib.metadata import version
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
+from prometheus_client import CollectorRegistry, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
-from prometheus_client.exposition import generate_latest
+from prometheus_client.exposition import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    choose_encoder,
+    generate_latest,
+)
 from prometheus_client.registry import Collector
 
-from worker.execute import CANCELLED
+from queue_schemas.messages import CANCELLED, ErrorKind
 from worker.standing import Standing
 
-MEDIA_TYPE = CONTENT_TYPE_LATEST
+MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+# No dashboard asks when a count began.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's own
 
 
 def make_registry(standing: Standing) -> CollectorRegistry:
@@ -21,9 +27,13 @@ def make_registry(standing: Standing) -> CollectorRegistry:
     return registry
 
 
-def render(registry: CollectorRegistry) -> bytes:
-    """The text that Prometheus scrapes."""
-    return generate_latest(registry)
+def render(registry: CollectorRegistry, accept: str = "") -> tuple[bytes, str]:
+    """What Prometheus scrapes, and its media type, by what the scraper accepts."""
+    try:
+        encode, media_type = choose_encoder(accept)
+        return encode(registry), media_type
+    except (TypeError, ValueError):  # a version that is no number
+        return generate_latest(registry), MEDIA_TYPE
 
 
 class _Worker(Collector):
@@ -32,7 +42,7 @@ class _Worker(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """As it stands now."""
-        standing, model = self._standing, self._standing.model
+        standing, model, pace = self._standing, self._standing.model, self._standing.pace
         build = InfoMetricFamily("millrace_worker_build", "Release, and what it serves.")
         said = {"version": version("millrace"), "provider": model.provider.value}
         build.add_metric([], {"model": model.name} | said)
@@ -50,6 +60,18 @@ class _Worker(Collector):
         )
         seconds.add_metric([model.name], standing.engine_seconds)
         yield seconds
+        again = CounterMetricFamily(
+            "millrace_worker_redeliveries",
+            "Subtasks that it was handed after somebody else had them.",
+            labels=["model"],
+        )
+        again.add_metric([model.name], standing.redeliveries)
+        yield again
+        failures = {kind.value: standing.engine_failures[kind.value] for kind in ErrorKind}
+        text = "Executions that failed, by what the master may do about it."
+        yield self._counter("engine_failures", text, "kind", failures)
+        for times in (pace.first_token, pace.inter_token, pace.tokens_per_second):
+            yield from times.collect()
 
     def _gauge(self, name: str, text: str, value: int) -> Metric:
         gauge = GaugeMetricFamily(f"millrace_worker_{name}", text, labels=["model"])

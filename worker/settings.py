@@ -7,8 +7,9 @@ import socket
 from typing import Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from bus.trace_settings import TraceSettings
 from queue_schemas.codec import KeyRing
 from queue_schemas.topology import CONSUMER_TIMEOUT_SECONDS
 
@@ -20,7 +21,7 @@ def _worker_name() -> str:
     return f"{host}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
-class WorkerSettings(BaseSettings):
+class WorkerSettings(TraceSettings):
     """Read from the environment with the prefix `MILLRACE_WORKER_`; seconds everywhere."""
 
     model_config = SettingsConfigDict(
@@ -57,6 +58,11 @@ class WorkerSettings(BaseSettings):
     pod_namespace: str | None = Field(default=None, validation_alias="POD_NAMESPACE", pattern=_POD)
     parent: int | None = Field(
         default=None, gt=0, description="Process id; drains when its parent is another one."
+    )
+    log_prompts: bool = Field(
+        default=False,
+        validation_alias="MILLRACE_LOG_PROMPTS",
+        description="Log prompts and answers too, cut at 4000 characters.",
     )
     heartbeat_seconds: float = Field(default=5.0, gt=0, description="Renews leases.")
     drain_seconds: float = Field(

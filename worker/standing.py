@@ -11,9 +11,9 @@ from enum import StrEnum
 from uuid import UUID
 
 from bus.protocol import Consumer
-from queue_schemas.messages import Completed, Failed
+from queue_schemas.messages import CANCELLED, Completed, Failed
 from queue_schemas.registry import Model
-from worker.execute import CANCELLED
+from worker.pace import Pace
 
 
 class Obstacle(StrEnum):
@@ -49,6 +49,14 @@ class Standing:
     tokens: Counter[str] = field(default_factory=Counter)
     """By kind: prompt, completion."""
     engine_seconds: float = 0.0
+    redeliveries: int = 0
+    """Subtasks that it was handed after somebody else had them."""
+    engine_failures: Counter[str] = field(default_factory=Counter)
+    """Executions that failed, by kind of error."""
+    pace: Pace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pace = Pace(self.model.name)
 
     def waits_for(self, obstacle: Obstacle, message: str) -> None:
         """It takes nothing for now. Draining is for ever."""
@@ -89,3 +97,6 @@ class Standing:
         self.tokens["prompt"] += outcome.usage.prompt_tokens
         self.tokens["completion"] += outcome.usage.completion_tokens
         self.engine_seconds += outcome.usage.engine_seconds
+        if isinstance(outcome, Failed) and not cancelled:
+            self.engine_failures[outcome.kind.value] += 1
+        self.pace.note(outcome.usage)

@@ -144,6 +144,7 @@ class TokenStream:
         return next((channel for channel in thought_first if self._texts[channel].unsent), None)
 
     def _chunk(self, channel: Channel, offset: int, text: str) -> TokenChunk:
+        answers = channel is Channel.CONTENT
         return TokenChunk(
             request=self._subtask.request,
             subtask=self._subtask.subtask,
@@ -152,6 +153,7 @@ class TokenStream:
             delivery=self._delivery,
             channel=channel,
             offset=offset,
+            thought=self._texts[Channel.REASONING].sent if answers else 0,
             text=text,
         )
 

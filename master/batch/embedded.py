@@ -7,7 +7,8 @@ from uuid import UUID
 
 import structlog
 
-from master.batches import is_outage
+from master.metrics.loops import Loop, count_failure
+from master.outages import Failures, is_outage, said
 from master.retrieval.ingest import due, ingest
 from master.retrieval.stages import Ingestion
 
@@ -21,6 +22,7 @@ class EmbeddedIngest:
         self._work = work
         self._nudged = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
+        self._failures = Failures(Loop.INGEST, log)
 
     def announce(self, documents: Iterable[tuple[UUID, UUID]]) -> None:
         """Documents were committed: look at once."""
@@ -47,8 +49,9 @@ class EmbeddedIngest:
         try:
             waiting = await due(self._work, free)
         except Exception as error:
-            _log(error)
+            self._failures.met(error)
             return
+        self._failures.over()
         for tenant, document in waiting:
             task = asyncio.create_task(self._ingest(tenant, document), name=f"ingest {document}")
             self._running.add(task)
@@ -63,12 +66,13 @@ class EmbeddedIngest:
             await ingest(self._work, tenant, document)
         except Exception as error:
             # Its lease runs out, and then it is due again; not at once, whatever it was.
-            _log(error, document=str(document))
+            _log(error, str(document))
             await asyncio.sleep(self._work.settings.ingest_seconds)
 
 
-def _log(error: Exception, **what: str) -> None:
+def _log(error: Exception, document: str) -> None:
+    count_failure(Loop.INGEST)
     if is_outage(error):
-        log.warning("ingest.outage", error=str(error), **what)
+        log.warning("ingest.put_off", error=said(error), document=document)
     else:
-        log.error("ingest.crashed", exc_info=error, **what)
+        log.error("ingest.crashed", exc_info=error, document=document)

@@ -8,6 +8,8 @@ from uuid import UUID
 import structlog
 
 from master.batch.app import make_celery, publish
+from master.metrics.loops import Loop, count_failure
+from master.outages import said
 from master.settings import IngestSettings
 
 log = structlog.get_logger(__name__)
@@ -42,7 +44,8 @@ class CeleryIngest:
                         self._thread, publish, self._celery, tenant, document
                     )
                 except Exception as error:  # whatever Celery's libraries raise: the sweep finds it
-                    log.warning("ingest.unpublished", document=str(document), error=str(error))
+                    count_failure(Loop.INGEST)
+                    log.warning("ingest.unpublished", document=str(document), error=said(error))
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
             self._celery.close()

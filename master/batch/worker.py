@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import functools
+import os
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +15,15 @@ import structlog
 from celery.signals import worker_process_shutdown  # type: ignore[import-untyped]  # has no types
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from bus import rabbitmq
+from bus import rabbitmq, tracing
 from bus.protocol import BusError
+from master.batch import metrics
 from master.batch.alive import add_alive_file
 from master.batch.app import add_tasks, make_celery
 from master.batch.workplace import Workplace
 from master.learning.rounds import Rounds
 from master.learning.rulings import tell
+from master.outages import said
 from master.retrieval.ingest import due, ingest
 from master.settings import IngestSettings
 from queue_schemas.registry import Registry
@@ -47,22 +51,30 @@ def work(
 
     @functools.cache
     def workplace() -> Workplace:
-        return Workplace(settings, registry)  # in the process that asks first: after the fork
+        # In the process that asks first: after the fork.
+        instance = f"{socket.gethostname()}-{os.getpid()}"
+        share = settings.tracing_share
+        tracing.turn_on(settings.tracing, "millrace-celery", instance=instance, share=share)
+        return Workplace(settings, registry)
 
     def ingest_one(tenant: UUID, document: UUID) -> None:
-        workplace().run(lambda kept: ingest(kept, tenant, document))
+        with metrics.counted("ingest"):
+            workplace().run(lambda kept: ingest(kept, tenant, document))
 
     def sweep() -> list[tuple[UUID, UUID]]:
-        return workplace().run(lambda kept: due(kept, _MOST_SWEPT))
+        with metrics.counted("sweep"):
+            return workplace().run(lambda kept: due(kept, _MOST_SWEPT))
 
     rounds = Rounds(settings)
 
     def learn_once() -> None:
-        workplace().run(lambda kept: _learn(rounds, kept.engine, events_url))
+        with metrics.counted("learn"):
+            workplace().run(lambda kept: _learn(rounds, kept.engine, events_url))
 
     def leave(**_: Any) -> None:
         if workplace.cache_info().currsize:
             workplace().close()
+            tracing.shut_down()
 
     app = make_celery(settings)
     add_tasks(app, ingest_one, sweep, learn_once)
@@ -82,7 +94,7 @@ async def _learn(rounds: Rounds, engine: AsyncEngine, events_url: str | None) ->
             async with contextlib.aclosing(bus):
                 await tell(bus, changed)
     except (BusError, TimeoutError) as error:
-        log.warning("learning.untold", count=len(changed), error=str(error))
+        log.warning("learning.untold", count=len(changed), error=said(error))
 
 
 def _arguments(concurrency: int, *, beat: bool) -> list[str]:

@@ -1,6 +1,8 @@
 """The embedder's HTTP application."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -8,8 +10,9 @@ import structlog
 from fastapi import APIRouter, FastAPI
 from pydantic_core import to_json
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from bus import tracing
 from master.api import errors
 from master.api.bodies import parsed
 from master.api.embedding_shapes import (
@@ -20,8 +23,10 @@ from master.api.embedding_shapes import (
 )
 from master.api.rerank_shapes import RerankRequest, RerankResult, rerank_result
 from master.api.strict_json import JsonLimits, read_json
-from master.embedder import shapes
+from master.api.traced import TracedRequests
+from master.embedder import metrics, shapes
 from master.embedder.loaded import Loaded
+from master.metrics.exposition import render
 from master.retrieval.embedders.protocol import EmbeddingError, Vector
 from master.retrieval.rerankers.protocol import RerankError
 from queue_schemas.messages import ErrorKind
@@ -39,7 +44,7 @@ def create_app(loaded: Loaded) -> FastAPI:
         title="Millrace embedder",
         version=version("millrace"),
         description="One embedding model: texts in, vectors out.",
-        docs_url="/docs",
+        docs_url=None,  # its page would load scripts from elsewhere; /openapi.json says it all
         redoc_url=None,
     )
     app.state.loaded = loaded
@@ -47,6 +52,8 @@ def create_app(loaded: Loaded) -> FastAPI:
     if loaded.reranker is not None:
         app.include_router(reranking)
     errors.install(app)
+    if tracing.is_on():
+        app.add_middleware(TracedRequests, paths=("/embed", "/rerank", "/v1/"))
     return app
 
 
@@ -107,6 +114,14 @@ async def health(request: Request) -> Response:
     return JSONResponse(told, status_code=200 if told["model_loaded"] else 503)
 
 
+@router.get("/metrics", response_class=PlainTextResponse)
+async def show_metrics(request: Request) -> Response:
+    """Prometheus metrics of this process; as OpenMetrics for who accepts it."""
+    collected = metrics.Embedder(ready=_loaded(request).dimension is not None)
+    body, media_type = render(collected, request.headers.get("accept", ""))
+    return Response(body, headers={"content-type": media_type})
+
+
 @router.get("/info", response_model=None, responses={200: {"model": shapes.EmbedderInfo}})
 async def describe(request: Request) -> dict[str, Any]:
     """Model, limits, version, uptime and memory."""
@@ -123,15 +138,15 @@ async def describe(request: Request) -> dict[str, Any]:
 async def rerank(request: Request) -> dict[str, Any]:
     """Order documents by how well they answer the query."""
     asked = parsed(RerankRequest, await _read(request))
-    loaded = _ready(request)
-    reranker = loaded.reranker
+    reranker = _loaded(request).reranker
     if reranker is None or asked.model not in {None, reranker.model}:
         raise errors.model_not_found(str(asked.model), [reranker.model] if reranker else [])
-    _check_sizes(loaded, asked.documents, "documents", most=len(asked.documents))
-    try:
-        scores = await reranker.score(asked.query, asked.documents)
-    except RerankError as error:
-        raise _failed(error) from error
+    with _counted(request, metrics.Call.RERANK):
+        _check_sizes(_ready(request), asked.documents, "documents", most=len(asked.documents))
+        try:
+            scores = await reranker.score(asked.query, asked.documents)
+        except RerankError as error:
+            raise _failed(error) from error
     return rerank_result(asked, reranker.model, scores)
 
 
@@ -154,13 +169,29 @@ async def _read(request: Request) -> dict[str, Any]:
     return await read_json(request, limits)
 
 
-async def _vectors(request: Request, texts: list[str], param: str) -> list[Vector]:
-    loaded = _ready(request)
-    _check_sizes(loaded, texts, param, most=loaded.settings.max_texts)
+@contextmanager
+def _counted(request: Request, call: metrics.Call) -> Iterator[None]:
+    """Count what becomes of a request that could be read, and its time."""
+    began = time.perf_counter()
     try:
-        return await loaded.embed(texts)
-    except EmbeddingError as error:
-        raise _failed(error) from error
+        yield
+    except Exception as error:
+        status = error.status if isinstance(error, errors.ApiError) else 500
+        metrics.count_refusal(call, status, ready=_loaded(request).dimension is not None)
+        raise
+    metrics.count_answer(call, time.perf_counter() - began)
+
+
+async def _vectors(request: Request, texts: list[str], param: str) -> list[Vector]:
+    with _counted(request, metrics.Call.EMBED):
+        loaded = _ready(request)
+        _check_sizes(loaded, texts, param, most=loaded.settings.max_texts)
+        try:
+            vectors = await loaded.embed(texts)
+        except EmbeddingError as error:
+            raise _failed(error) from error
+    metrics.texts_total.inc(len(texts))
+    return vectors
 
 
 def _check_sizes(loaded: Loaded, texts: list[str], param: str, *, most: int) -> None:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from master.embedder.metrics import batch_texts
 from master.retrieval.embedders.engine import BUSY, failure
 from master.retrieval.embedders.protocol import EmbeddingError, Vector
 
@@ -68,6 +69,7 @@ class Gathering:
         return batch
 
     async def _answer(self, batch: list[_Asked]) -> None:
+        batch_texts.observe(len(batch))
         try:
             vectors = await self._embed([asked.text for asked in batch])
         except EmbeddingError as error:

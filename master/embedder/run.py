@@ -14,6 +14,9 @@ from master.embedder.settings import EmbedderSettings
 
 log = structlog.get_logger(__name__)
 
+_IDLE_SECONDS = 75
+"""As of masters: longer than a client of theirs keeps a connection."""
+
 
 async def serve(
     settings: EmbedderSettings, on_listening: Callable[[int], None] | None = None
@@ -52,6 +55,7 @@ def _server(loaded: Loaded, settings: EmbedderSettings) -> uvicorn.Server:
         proxy_headers=False,
         lifespan="off",
         ws="none",
+        timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=max(1, int(settings.drain_seconds)),
     )
     return uvicorn.Server(config)

@@ -3,10 +3,12 @@
 from typing import Self
 
 from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from bus.trace_settings import TraceSettings
 
 
-class EmbedderSettings(BaseSettings):
+class EmbedderSettings(TraceSettings):
     """Read from the environment with the prefix `MILLRACE_EMBEDDER_`; seconds everywhere."""
 
     model_config = SettingsConfigDict(env_prefix="MILLRACE_EMBEDDER_", extra="ignore", frozen=True)

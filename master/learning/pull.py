@@ -20,9 +20,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db import openwebui, tenants
 from db.openwebui import Source
 from db.tenancy import as_tenant
-from master.batches import is_outage
 from master.learning.taking import Round, Taking
+from master.metrics.loops import Loop, count_failure
 from master.openwebui import OpenWebui, OpenWebuiError, Page
+from master.outages import Failures
 from master.settings import MasterSettings
 
 log = structlog.get_logger(__name__)
@@ -174,7 +175,9 @@ class _Work:
         async with as_tenant(self.engine, self.tenant) as connection:
             if not await openwebui.hold(connection, self.tenant, url, self.id, _HELD_SECONDS):
                 raise Overtaken
-            yield Taking(connection, self.tenant, url, self.round)
+            taking = Taking(connection, self.tenant, url, self.round)
+            yield taking
+        taking.committed()
 
 
 def _is_last(page: Page, since: int) -> bool:
@@ -193,14 +196,14 @@ class Puller:
 
     async def run(self) -> None:
         """Pull until cancelled."""
+        failures = Failures(Loop.OPENWEBUI, log)
         while True:
             try:
                 await self._round()
             except Exception as error:
-                if not is_outage(error):
-                    log.error("openwebui.crashed", exc_info=error)
-                else:
-                    log.warning("openwebui.outage", error=str(error))
+                failures.met(error)
+            else:
+                failures.over()
             await asyncio.sleep(self.seconds)
 
     async def _round(self) -> None:
@@ -212,6 +215,7 @@ class Puller:
         try:
             found = await pull(self.engine, self.client, tenant, now=time.time())
         except OpenWebuiError as error:
+            count_failure(Loop.OPENWEBUI)
             log.warning("openwebui.unreadable", url=self.client.url, error=str(error))
             async with as_tenant(self.engine, tenant) as connection:
                 await openwebui.failed(connection, tenant, self.client.url, str(error))

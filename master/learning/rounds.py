@@ -13,15 +13,16 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from bus.protocol import Bus, BusError
+from bus.protocol import Bus
 from db import rollups, rules
 from db.rules import StoredRule
 from db.tenancy import as_tenant
-from master.batches import is_busy, is_outage
 from master.learning.proposals import WORKFLOW, Proposal, proposals
 from master.learning.rulings import tell
 from master.learning.settings import LearningSettings
 from master.learning.trials import run_trials
+from master.metrics.loops import Loop
+from master.outages import Failures, is_busy, is_outage
 
 log = structlog.get_logger(__name__)
 
@@ -60,16 +61,15 @@ class Rounds:
 
 async def run(engine: AsyncEngine, bus: Bus, settings: LearningSettings) -> None:
     """A round from time to time, until cancelled."""
-    rounds = Rounds(settings)
+    rounds, failures = Rounds(settings), Failures(Loop.LEARNING, log)
     while True:
         await asyncio.sleep(settings.learning_seconds)
         try:
             await tell(bus, await rounds.next(engine))
         except Exception as error:
-            if not (is_outage(error) or isinstance(error, BusError)):
-                log.error("learning.failed", exc_info=error)
-            else:
-                log.warning("learning.outage", error=str(error))
+            failures.met(error)
+        else:
+            failures.over()
 
 
 async def learn(

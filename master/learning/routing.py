@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db import evidence
 from db.evidence import Evidence
-from master.batches import is_outage
+from master.metrics.loops import Loop
+from master.outages import Failures
 from master.planning.assign import generative
 from master.rules.bandit import MOST_OF_A_RATER, Tallies, Tally, Why, Work, choose
 from queue_schemas.registry import Registry, cheapest
@@ -66,6 +67,7 @@ class Routing:
         self._dice = dice or Random()
         self._known: dict[UUID, _Known] = {}
         self._unknown = asyncio.Event()
+        self._failures = Failures(Loop.ROUTING, log)
 
     def learned(self, tenant: UUID) -> Learned:
         """For one question of this tenant. Asks nobody: what is not known yet comes later."""
@@ -120,10 +122,9 @@ class Routing:
         try:
             await self.look_for_news(tenant)
         except Exception as error:
-            if not is_outage(error):
-                log.error("routing.failed", tenant=str(tenant), exc_info=error)
-            else:
-                log.warning("routing.outage", tenant=str(tenant), error=str(error))
+            self._failures.met(error, tenant=str(tenant))
+        else:
+            self._failures.over()
 
 
 def tallies_of(found: Evidence) -> dict[Work, Tallies]:

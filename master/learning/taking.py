@@ -11,10 +11,11 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import judgements, openwebui
+from db.judgements import NewJudgement
 from db.openwebui import Known
 from db.openwebui_tables import Outcome
-from master import metrics
 from master.learning.ratings import judged, own
+from master.metrics.learned import count_judgements, openwebui_ratings_total
 from master.openwebui import Rating
 
 log = structlog.get_logger(__name__)
@@ -46,6 +47,14 @@ class Taking:
     tenant: UUID
     url: str
     round: Round
+    outcomes: list[Outcome] = field(default_factory=list)
+    judged: list[NewJudgement] = field(default_factory=list)
+
+    def committed(self) -> None:
+        """Count what this transaction stored."""
+        for outcome in self.outcomes:
+            openwebui_ratings_total.labels(outcome.value).inc()
+        count_judgements(self.judged)
 
     async def count(self) -> int:
         """How many ratings are remembered."""
@@ -75,7 +84,7 @@ class Taking:
         outcome, judgement = await self._judge(rating)
         outcomes = self.round.outcomes
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
-        metrics.openwebui_ratings_total.labels(outcome.value).inc()
+        self.outcomes.append(outcome)
         await self._remember(rating, Known(rating.digest, rating.changed, outcome, judgement))
         if before is not None and before.judgement not in {None, judgement}:
             await self._withdraw(rating.id, before)
@@ -118,6 +127,7 @@ class Taking:
         if later is not None:
             return Outcome.STORED, later
         [(stored, _)] = await judgements.put(self.connection, self.tenant, request, [said])
+        self.judged.append(said)
         return Outcome.STORED, stored.id
 
     async def _remember(self, rating: Rating, seen: Known) -> None:

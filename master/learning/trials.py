@@ -78,11 +78,15 @@ async def standing(
 
     Wants a connection of `tenancy.as_tenant`.
     """
+    tried = arm_of(rule)
+    return (await _decision(connection, rule, tried, settings, now))[0] if tried else None
+
+
+def arm_of(rule: StoredRule) -> Arm | None:
+    """The arm that is compared with the control group; None where nothing is compared."""
     if rule.state is RuleState.CANARY:
-        return (await _decision(connection, rule, Arm.CANARY, settings, now))[0]
-    if rule.state is RuleState.ACTIVE and rule.measured:
-        return (await _decision(connection, rule, Arm.ACTIVE, settings, now))[0]
-    return None
+        return Arm.CANARY
+    return Arm.ACTIVE if rule.state is RuleState.ACTIVE and rule.measured else None
 
 
 async def _judge(
@@ -145,9 +149,7 @@ async def _decision(
     now: datetime,
 ) -> tuple[Decision, str]:
     """What the votes since the rule's last move say, and the same in words."""
-    counted = VOTES_COUNT if tried is Arm.CANARY else WATCHED
-    since = max(_begun(rule), now - counted)
-    said = await rollups.rule_votes(connection, rule.id, since)
+    said = await votes_on(connection, rule, tried, now)
     human = [
         Vote(each.rater, Arm(each.arm), each.score)
         for each in said
@@ -155,6 +157,14 @@ async def _decision(
     ]
     found = trial.decide(human, tried, settings.trial_terms)
     return found, found.reason + _by_models(said, tried)
+
+
+async def votes_on(
+    connection: AsyncConnection, rule: StoredRule, tried: Arm, now: datetime
+) -> list[RuleVote]:
+    """What people and models said since the rule's last move, as far back as it counts."""
+    counted = VOTES_COUNT if tried is Arm.CANARY else WATCHED
+    return await rollups.rule_votes(connection, rule.id, max(_begun(rule), now - counted))
 
 
 def _log(rule: StoredRule, note: str) -> None:

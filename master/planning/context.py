@@ -61,6 +61,17 @@ def find_context(messages: Sequence[Mapping[str, JsonValue]]) -> Grounding | Non
     return None
 
 
+def bare_question(messages: Sequence[Mapping[str, JsonValue]]) -> str | None:
+    """What was asked, where the user's last message has more than that; None: it has not."""
+    asked = last_user(messages)
+    if asked is None:
+        return None
+    said = text_of(messages[asked]).strip()
+    grounding = find_context(messages)
+    question = grounding.question if grounding else _question_after(said)
+    return question if question and question != said else None
+
+
 def without_context(
     messages: Sequence[ChatMessage], grounding: Grounding | None
 ) -> tuple[ChatMessage, ...]:

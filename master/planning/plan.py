@@ -3,11 +3,12 @@
 A plan is data, stored with the request and shown by `/v1/requests/{id}`.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from master.rules.bandit import Work
 from master.rules.rule import UsedRule
@@ -15,6 +16,10 @@ from queue_schemas.messages import Passage
 
 PLAN_BROKEN = "plan_broken"
 """The code of work whose stored plan says nothing, or nothing that can be read."""
+
+
+class PlanUnreadable(Exception):
+    """A stored plan says nothing, or nothing that can be read; the message says why."""
 
 
 class StepKind(StrEnum):
@@ -190,3 +195,11 @@ class Plan(BaseModel):
             for key in free:
                 del waiting[key]
         return self
+
+
+def read_plan(stored: Mapping[str, Any]) -> Plan:
+    """A plan as it is stored. Raises PlanUnreadable."""
+    try:
+        return Plan.model_validate(stored)
+    except ValidationError as error:
+        raise PlanUnreadable(f"the plan cannot be read: {error.errors()[0]['msg']}") from error

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from db.chunks import DimensionTooLarge
 from db.collections import DimensionMismatch
-from master.batches import is_busy, is_outage
+from master.outages import is_busy, is_outage
 from master.retrieval.embedders.protocol import EmbeddingError
 from master.retrieval.fetch import FetchFailed, UrlNotAllowed
 from master.retrieval.parsing.parsed import ParseError

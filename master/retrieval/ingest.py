@@ -13,10 +13,12 @@ from uuid import UUID
 
 import structlog
 
+from bus import tracing
 from db import claims
 from db.claims import Fenced
 from db.engine import create_engine
-from master.batches import is_outage
+from master.metrics.ingests import ingests_total
+from master.outages import is_outage, said
 from master.retrieval.embedders.pool import Embedders
 from master.retrieval.failures import Failure, failure_of, lost_too_often, pause_seconds
 from master.retrieval.parsing.parser_process import ParserProcess
@@ -39,6 +41,10 @@ class Outcome(StrEnum):
     AGAIN = "again"
     NOT_OURS = "not_ours"
     """Not due, or somebody else's, which may also be found out on the way."""
+
+
+for _outcome in Outcome:
+    ingests_total.labels(_outcome.value)  # 0 and not missing
 
 
 def pool_size(at_once: int) -> int:
@@ -70,6 +76,14 @@ async def due(work: Ingestion, limit: int) -> list[tuple[UUID, UUID]]:
 
 async def ingest(work: Ingestion, tenant: UUID, document: UUID) -> Outcome:
     """Ingest one document, if it is due. Raises only what a database that is away raises."""
+    with tracing.span("ingest", document=document) as span:
+        outcome = await _ingest(work, tenant, document)
+        span.note(outcome=outcome)
+    ingests_total.labels(outcome.value).inc()
+    return outcome
+
+
+async def _ingest(work: Ingestion, tenant: UUID, document: UUID) -> Outcome:
     attempt = await begin(work, tenant, document)
     if attempt is None:
         return Outcome.NOT_OURS
@@ -89,7 +103,7 @@ async def ingest(work: Ingestion, tenant: UUID, document: UUID) -> Outcome:
         failure = failure_of(error, attempt.collection.name)
         if failure.status == 500:
             log.error("ingest.crashed", document=str(document), exc_info=error)
-        return await _settle(attempt, failure, str(error))
+        return await _settle(attempt, failure, said(error))
     return Outcome.READY
 
 
@@ -124,7 +138,7 @@ async def _renew(attempt: Attempt) -> bool:
     except Exception as error:
         if not is_outage(error):
             raise
-        log.warning("ingest.outage", document=str(attempt.document.id), error=str(error))
+        log.warning("ingest.outage", document=str(attempt.document.id), error=said(error))
         return True
 
 
@@ -164,4 +178,4 @@ async def _give_back(attempt: Attempt) -> None:
         async with attempt.transaction() as connection:
             await claims.again(connection, attempt.document.id, attempt.document.attempt, 0.0, None)
     except Exception as error:  # its lease runs out all the same
-        log.warning("ingest.kept", document=str(attempt.document.id), error=str(error))
+        log.warning("ingest.kept", document=str(attempt.document.id), error=said(error))

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from uuid import UUID
 
+from bus import tracing
 from master.planning.grounding import LATER, ground
 from master.planning.plan import Plan, Retrieved, Source
 from master.planning.question import Fleet, Question, Retrieval
@@ -28,7 +29,10 @@ async def look_up(
 
     async def search(text: str) -> SearchResult:
         async with turns:
-            return await searcher.search(tenant, _query(text, retrieval))
+            with tracing.span("look up") as looking:
+                found = await searcher.search(tenant, _query(text, retrieval))
+                looking.note(hits=len(found.hits))
+            return found
 
     # Not a task group: the caller knows the search's own errors, and not groups of them.
     texts = list(dict.fromkeys(wanted.values()))

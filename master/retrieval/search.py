@@ -20,6 +20,7 @@ from db.chunks import Scope, StoredChunk
 from db.collections import Collection
 from db.corpus import Strategy
 from db.tenancy import as_tenant
+from master.metrics.searches import Found, count_search
 from master.retrieval.embedders.long_texts import embed_beginning, is_too_long
 from master.retrieval.embedders.pool import Embedders
 from master.retrieval.embedders.protocol import Embedder, EmbeddingError, Vector
@@ -117,28 +118,39 @@ class Searcher:
         Raises UnknownCollection, WithoutVectors, EmbeddingModelMismatch, EmbeddingError (where only
         vectors could answer), or the database's errors.
         """
-        times, degraded = _Times(), []
-        with times.of("total"):
+        times = _Times()
+        try:
+            with times.of("total"):
+                found = await self._search(tenant, query, times)
+        except Exception as error:
+            asked_wrongly = isinstance(error, UnknownCollection | WithoutVectors)
+            count_search(Found.REFUSED if asked_wrongly else Found.FAILED, times.ms)
+            raise
+        count_search(_outcome(found), times.ms)
+        return found
+
+    async def _search(self, tenant: UUID, query: Query, times: _Times) -> SearchResult:
+        degraded: list[str] = []
+        with times.of("scope"):
+            collection = await self._collection(tenant, query.collection)
+        strategy = query.strategy or collection.strategy
+        if strategy is Strategy.DENSE and collection.strategy is Strategy.SPARSE:
+            raise WithoutVectors(collection.name)
+        vector: Vector | None = None
+        if strategy is not Strategy.SPARSE:
+            with times.of("embed"):
+                vector = await self._embed(query.text, collection, strategy)
+            if vector is None:
+                strategy = Strategy.SPARSE
+                degraded.append(DEGRADED_DENSE)
+        async with as_tenant(self._engine, tenant) as connection:
             with times.of("scope"):
-                collection = await self._collection(tenant, query.collection)
-            strategy = query.strategy or collection.strategy
-            if strategy is Strategy.DENSE and collection.strategy is Strategy.SPARSE:
-                raise WithoutVectors(collection.name)
-            vector: Vector | None = None
-            if strategy is not Strategy.SPARSE:
-                with times.of("embed"):
-                    vector = await self._embed(query.text, collection, strategy)
-                if vector is None:
-                    strategy = Strategy.SPARSE
-                    degraded.append(DEGRADED_DENSE)
-            async with as_tenant(self._engine, tenant) as connection:
-                with times.of("scope"):
-                    scope = await chunks.scope(connection, collection, query.filter)
-                fused = await _candidates(connection, scope, query, strategy, vector, times)
-                with times.of("load"):
-                    found = await chunks.load(connection, [one.chunk for one in fused])
-            with times.of("rerank"):
-                hits = await self._rank(query, fused, found, degraded)
+                scope = await chunks.scope(connection, collection, query.filter)
+            fused = await _candidates(connection, scope, query, strategy, vector, times)
+            with times.of("load"):
+                found = await chunks.load(connection, [one.chunk for one in fused])
+        with times.of("rerank"):
+            hits = await self._rank(query, fused, found, degraded)
         exact = vector is None or scope.exact
         return SearchResult(collection, hits[: query.top], times.ms, exact, tuple(degraded))
 
@@ -195,6 +207,12 @@ class Searcher:
                 ]
         hits = [Hit(found[o.chunk], o, s) for o, s in zip(there, scores, strict=True)]
         return sorted(hits, key=lambda hit: -hit.rerank_score)
+
+
+def _outcome(found: SearchResult) -> Found:
+    if found.degraded:
+        return Found.DEGRADED
+    return Found.HITS if found.hits else Found.NOTHING
 
 
 async def _in_time(embedder: Embedder, text: str, prefix: str) -> Vector:

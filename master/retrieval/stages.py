@@ -16,6 +16,7 @@ from db.collections import Collection
 from db.corpus import Origin, Strategy
 from db.documents import StoredDocument
 from db.tenancy import as_tenant
+from master.metrics.ingests import note_ingest_stage
 from master.retrieval.chunking import LONGEST_CHUNK, Chunking
 from master.retrieval.embedders.long_texts import embed_all
 from master.retrieval.embedders.pool import Embedders
@@ -66,6 +67,9 @@ class Attempt:
         lease, document = self.work.settings.ingest_lease_seconds, self.document
         if not await claims.renew(connection, document.id, document.attempt, lease, **progress):
             raise Fenced
+        for stage, milliseconds in progress.get("timings", {}).items():
+            if stage != progress.get("stage"):  # else it goes on, and its time grows
+                note_ingest_stage(stage, milliseconds)
 
     @property
     def embeds(self) -> bool:
@@ -236,6 +240,7 @@ async def _store(attempt: Attempt) -> None:
         await chunks.publish(connection, document.id, document.attempt, embedded_by)
         timings = {DocumentStage.STORE.value: _since(began)}
         await claims.note_timings(connection, document.id, document.attempt, timings)
+    note_ingest_stage(DocumentStage.STORE, timings[DocumentStage.STORE])
 
 
 def _since(began: float) -> float:

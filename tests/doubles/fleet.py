@@ -46,7 +46,7 @@ class Mailbox:
         await delivery.ack()
         self._news.set()
 
-    async def wait_for(self, find: Callable[[list[Any]], Any], within_seconds: float = 5.0) -> Any:
+    async def wait_for(self, find: Callable[[list[Any]], Any], within_seconds: float = 30.0) -> Any:
         """Wait until `find` gives something true."""
         async with asyncio.timeout(within_seconds):
             while not (found := find(self.messages)):

@@ -18,7 +18,8 @@ from worker.providers.relevance import best_quotes
 OPENING: Final = "Quoted from the documents, no language model was involved:"
 NOTHING_GIVEN: Final = (
     "I can only quote documents, and none were given with this question or found for it. "
-    "Ask with --strategy rag to search those that were ingested, or connect a language model."
+    "Choose the model millrace/rag (in the terminal: --strategy rag) to search those that were "
+    "ingested, or connect a language model."
 )
 NOTHING_FITS: Final = (
     "Nothing in the given documents answers this. I can only quote them; "

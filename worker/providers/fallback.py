@@ -20,6 +20,7 @@ from worker.providers.diagnosis import MISCONFIGURED, NO_MODEL, UNAUTHORIZED, UN
 from worker.providers.patience import next_item
 from worker.providers.protocol import Delta, Finish, Provider, ProviderError
 from worker.providers.told import Told
+from worker.quoting import unquoted
 
 _log = structlog.get_logger(__name__)
 
@@ -99,7 +100,7 @@ class FallbackProvider:
         except ProviderError as error:
             if _tells_of_engine(error):
                 is_probe = False
-                self._ill(engine, error)
+                self._ill(engine, error, unquoted(error.message, told.subtask))
             raise
         finally:
             if is_probe:
@@ -111,7 +112,9 @@ class FallbackProvider:
         engine.breaker = breakers.after_success(engine.breaker)
         engine.error = None
 
-    def _ill(self, engine: Engine, error: ProviderError, *, at_once: bool = False) -> None:
+    def _ill(
+        self, engine: Engine, error: ProviderError, reason: str, *, at_once: bool = False
+    ) -> None:
         now = self._now()
         at_once = at_once or error.code in USELESS
         engine.breaker = breakers.after_failure(engine.breaker, now, at_once=at_once)
@@ -122,7 +125,7 @@ class FallbackProvider:
             model=engine.model.name,
             endpoint=engine.model.endpoint,
             code=error.code,
-            reason=error.message,
+            reason=reason,
             left_alone_seconds=engine.breaker.wait_seconds(now),
         )
 
@@ -141,7 +144,7 @@ class FallbackProvider:
             try:
                 await engine.provider.check()
             except ProviderError as error:
-                self._ill(engine, error, at_once=True)
+                self._ill(engine, error, error.message, at_once=True)
                 errors.append(error)
             else:
                 engine.breaker = breakers.after_check(engine.breaker, self._now())

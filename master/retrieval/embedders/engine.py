@@ -12,6 +12,8 @@ import httpx2
 from pydantic import JsonValue
 from pydantic_core import from_json, to_json
 
+from bus import tracing
+from bus.tracing import Kind
 from master.retrieval.embedders.protocol import EmbeddingError
 from queue_schemas.messages import ErrorKind
 
@@ -96,7 +98,11 @@ class Engine:
     async def _ask(self, method: str, path: str, content: bytes | None) -> Any:
         headers = {"Content-Type": "application/json"}
         try:
-            answer = await self._http.request(method, path, content=content, headers=headers)
+            with tracing.span("engine call", Kind.CLIENT, operation="embeddings") as call:
+                tracing.inject(headers)
+                answer = await self._http.request(method, path, content=content, headers=headers)
+                if not answer.is_success:
+                    call.fail(str(answer.status_code))
         except tuple(ERRORS) as error:
             raise mapped(error) from error
         if not answer.is_success:

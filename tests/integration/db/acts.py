@@ -150,10 +150,9 @@ async def redrive_twice(engine: AsyncEngine, request: UUID) -> list[UUID | None]
     """Two people do the same request again at the same moment."""
 
     async def once() -> UUID | None:
-        async with engine.begin() as connection:
-            try:
-                return (await redrive(connection, request)).id
-            except NotRedrivable:
-                return None
+        try:
+            return (await redrive(engine, request)).id
+        except NotRedrivable:
+            return None
 
     return list(await asyncio.gather(once(), once()))

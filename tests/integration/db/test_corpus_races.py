@@ -100,7 +100,7 @@ async def test_publishing_holds_the_collection_only_for_its_statistics(
         publishing = asyncio.create_task(publish())
         # Another session cannot see the rows, only that the sequence of their ids has moved.
         moved = text("SELECT last_value, is_called FROM millrace.chunks_id_seq")
-        async with asyncio.timeout(10), engine.connect() as looking:
+        async with asyncio.timeout(30), engine.connect() as looking:
             while not (await looking.execute(moved)).one().is_called:  # noqa: ASYNC110 - no event says it
                 await asyncio.sleep(0.02)
         assert not publishing.done()

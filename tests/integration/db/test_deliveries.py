@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db import new_requests, requests, subtasks
+from db import leases, new_requests, requests, subtasks
 from queue_schemas.messages import Completed, RunningSubtask, Started
 from queue_schemas.states import SubtaskState
 
@@ -58,11 +58,11 @@ async def test_a_result_that_overtakes_its_own_claim_counts_and_the_claim_then_d
     async with engine.begin() as connection:
         request, subtask = await add(connection, tenant)
         frozen, newer = start(request, subtask, 0), start(request, subtask, 1)
-        assert await subtasks.claim(connection, [frozen], 30)
+        assert await leases.claim(connection, [frozen], 30)
         assert await subtasks.succeed(connection, [result(newer)]) == {subtask}
-        assert await subtasks.claim(connection, [newer], 30) == []
-        assert await subtasks.outrun(connection, [newer]) == []
-        assert await subtasks.outrun(connection, [frozen]) == [frozen]
+        assert await leases.claim(connection, [newer], 30) == []
+        assert await leases.outrun(connection, [newer]) == []
+        assert await leases.outrun(connection, [frozen]) == [frozen]
         assert await row(connection) == (S.SUCCEEDED, newer.execution, 1)
 
 
@@ -72,7 +72,7 @@ async def test_a_result_of_an_earlier_delivery_is_refused_once_a_later_one_has_t
     async with engine.begin() as connection:
         request, subtask = await add(connection, tenant)
         frozen, newer = start(request, subtask, 0), start(request, subtask, 1)
-        assert await subtasks.claim(connection, [newer], 30)
+        assert await leases.claim(connection, [newer], 30)
         assert await subtasks.succeed(connection, [result(frozen)]) == set()
         assert await row(connection) == (S.RUNNING, newer.execution, 1)
 
@@ -83,7 +83,7 @@ async def test_a_retry_is_guarded_as_a_result_is(
 ) -> None:
     async with engine.begin() as connection:
         request, subtask = await add(connection, tenant)
-        assert await subtasks.claim(connection, [start(request, subtask, 0)], 30)
+        assert await leases.claim(connection, [start(request, subtask, 0)], 30)
         moved = await subtasks.again(
             connection, subtask, 1, execution=uuid4(), delivery=delivery, error="{}"
         )
@@ -97,7 +97,7 @@ async def test_an_end_is_guarded_as_a_result_is(
     async with engine.begin() as connection:
         request, subtask = await add(connection, tenant)
         holder, other = start(request, subtask, 0), start(request, subtask, delivery)
-        assert await subtasks.claim(connection, [holder], 30)
+        assert await leases.claim(connection, [holder], 30)
         moved = await subtasks.end(
             connection,
             subtask,
@@ -108,7 +108,7 @@ async def test_an_end_is_guarded_as_a_result_is(
             delivery=delivery,
         )
         assert moved is bool(delivery)
-        assert await subtasks.outrun(connection, [holder]) == ([holder] if moved else [])
+        assert await leases.outrun(connection, [holder]) == ([holder] if moved else [])
 
 
 async def test_a_result_whose_rival_has_lost_its_lease_counts(
@@ -118,7 +118,7 @@ async def test_a_result_whose_rival_has_lost_its_lease_counts(
     async with engine.begin() as connection:
         request, subtask = await add(connection, tenant)
         dead, other = start(request, subtask, 0), start(request, subtask, 0)
-        assert await subtasks.claim(connection, [dead], -1)
+        assert await leases.claim(connection, [dead], -1)
         assert await subtasks.succeed(connection, [result(other)]) == {subtask}
 
 
@@ -129,12 +129,12 @@ async def test_a_lease_that_was_renewed_at_the_last_moment_is_not_taken_away(
     async with engine.begin() as connection:
         request, subtask = await add(connection, tenant)
         holder = start(request, subtask, 0)
-        assert await subtasks.claim(connection, [holder], -1)
-        [lost] = await subtasks.expired_leases(connection, 10)
+        assert await leases.claim(connection, [holder], -1)
+        [lost] = await leases.expired(connection, 10)
         line = RunningSubtask(
             request=request, subtask=subtask, attempt=1, execution=holder.execution, delivery=0
         )
-        assert await subtasks.renew(connection, [line], 30)
+        assert await leases.renew(connection, [line], 30)
         who = lost.execution
         assert not await subtasks.again(connection, subtask, 1, execution=who, lost=True)
         ended = await subtasks.end(
@@ -151,7 +151,7 @@ async def test_an_execution_whose_request_was_cancelled_works_in_vain(
     async with engine.begin() as connection:
         request, subtask = await add(connection, tenant)
         holder = start(request, subtask, 0)
-        assert await subtasks.claim(connection, [holder], 30)
-        assert await requests.drop_subtasks(connection, request) == [subtask]
-        assert await subtasks.claim(connection, [holder], 30) == []
-        assert await subtasks.outrun(connection, [holder]) == [holder]
+        assert await leases.claim(connection, [holder], 30)
+        assert list(await requests.drop_subtasks(connection, request)) == [subtask]
+        assert await leases.claim(connection, [holder], 30) == []
+        assert await leases.outrun(connection, [holder]) == [holder]

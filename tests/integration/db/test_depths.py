@@ -4,7 +4,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db import new_requests, outbox, subtasks
+from db import leases, new_requests, outbox, subtasks
 from db.depths import Depth, depths
 from queue_schemas.messages import Started
 
@@ -29,7 +29,7 @@ async def take(connection: AsyncConnection, ids: list[UUID], worker: str) -> Non
         )
         for each in ids
     ]
-    await subtasks.claim(connection, starts, lease_seconds=30)
+    await leases.claim(connection, starts, lease_seconds=30)
 
 
 async def test_what_waits_on_the_queue_and_what_workers_hold_is_counted(

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db import new_requests, outbox, requests, subtasks
+from db import leases, new_requests, outbox, requests, subtasks, workers
 from queue_schemas.messages import Completed, RunningSubtask, Started
 from queue_schemas.states import (
     REQUEST_MOVES,
@@ -94,7 +94,7 @@ def completed(request: UUID, subtask: UUID, execution: UUID, attempt: int = 1) -
 Move = Callable[[AsyncConnection, UUID, UUID], Awaitable[object]]
 MOVES: dict[SubtaskState, Move] = {
     S.QUEUED: lambda c, _, s: subtasks.mark_queued(c, [(s, 1)]),
-    S.RUNNING: lambda c, r, s: subtasks.claim(c, [started(r, s, delivery=1)], 30),
+    S.RUNNING: lambda c, r, s: leases.claim(c, [started(r, s, delivery=1)], 30),
     S.SUCCEEDED: lambda c, r, s: subtasks.succeed(c, [completed(r, s, EXECUTION)]),
     S.FAILED: lambda c, _, s: subtasks.end(c, s, 1, S.FAILED, error="{}"),
     S.DEAD: lambda c, _, s: subtasks.end(c, s, 1, S.DEAD, error="{}"),
@@ -158,8 +158,8 @@ async def test_a_result_of_a_superseded_execution_is_refused(
     async with engine.begin() as connection:
         request, [subtask] = await add(connection, tenant)
         frozen, other = started(request, subtask), started(request, subtask, delivery=1)
-        assert await subtasks.claim(connection, [frozen], 30)
-        assert await subtasks.claim(connection, [other], 30)
+        assert await leases.claim(connection, [frozen], 30)
+        assert await leases.claim(connection, [other], 30)
         late = completed(request, subtask, frozen.execution)
         assert await subtasks.succeed(connection, [late]) == set()
         good = completed(request, subtask, other.execution)
@@ -173,13 +173,13 @@ async def test_between_equal_claims_the_first_stands_until_its_lease_is_over(
     async with engine.begin() as connection:
         request, [subtask] = await add(connection, tenant)
         first, second = started(request, subtask), started(request, subtask)
-        assert await subtasks.claim(connection, [first], 30)
-        assert not await subtasks.claim(connection, [second], 30)
-        assert await subtasks.outrun(connection, [first, second]) == [second]
+        assert await leases.claim(connection, [first], 30)
+        assert not await leases.claim(connection, [second], 30)
+        assert await leases.outrun(connection, [first, second]) == [second]
         await connection.execute(
             text("UPDATE millrace.subtasks SET lease_until = now() - '1s'::interval")
         )
-        assert await subtasks.claim(connection, [second], 30)
+        assert await leases.claim(connection, [second], 30)
 
 
 async def test_a_heartbeat_renews_only_the_lease_of_the_execution_it_names(
@@ -188,16 +188,16 @@ async def test_a_heartbeat_renews_only_the_lease_of_the_execution_it_names(
     async with engine.begin() as connection:
         request, [subtask] = await add(connection, tenant)
         start = started(request, subtask)
-        await subtasks.claim(connection, [start], -1)
-        assert [row.id for row in await subtasks.expired_leases(connection, 10)] == [subtask]
+        await leases.claim(connection, [start], -1)
+        assert [row.id for row in await leases.expired(connection, 10)] == [subtask]
         stranger = RunningSubtask(
             request=request, subtask=subtask, attempt=1, execution=uuid4(), delivery=0
         )
-        assert await subtasks.renew(connection, [stranger], 30) == set()
-        assert await subtasks.expired_leases(connection, 10)
+        assert await leases.renew(connection, [stranger], 30) == set()
+        assert await leases.expired(connection, 10)
         own = stranger.model_copy(update={"execution": start.execution})
-        assert await subtasks.renew(connection, [own], 30) == {start.execution}
-        assert not await subtasks.expired_leases(connection, 10)
+        assert await leases.renew(connection, [own], 30) == {start.execution}
+        assert not await leases.expired(connection, 10)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ async def test_a_taken_outbox_row_comes_due_again_when_its_taker_dies(
         await connection.execute(text("UPDATE millrace.outbox SET available_at = now()"))
         assert [due.tries for due in await outbox.take(connection, "m", 10, 30)] == [2]
         await outbox.forget_sent(connection, [(subtask, 1)])
-        assert await outbox.oldest_seconds(connection) is None
+        assert (await workers.outbox_load(connection)).rows == 0
 
 
 async def test_two_replicas_never_take_the_same_row(engine: AsyncEngine, tenant: UUID) -> None:

@@ -29,28 +29,32 @@ async def subtask(connection: AsyncConnection, tenant: UUID) -> UUID:
     return step.id
 
 
+async def refusing_seconds(connection: AsyncConnection) -> float:
+    return (await workers.outbox_load(connection)).unpublishable_seconds
+
+
 async def test_a_row_that_waits_for_another_reason_says_nothing_of_the_broker(
     connection: AsyncConnection, subtask: UUID
 ) -> None:
     await outbox.postpone(connection, subtask, 1, 5.0, "no such model", refused=False)
-    assert await workers.unpublishable_seconds(connection) == 0.0
+    assert await refusing_seconds(connection) == 0.0
 
 
 async def test_refusing_counts_from_the_first_refusal_and_not_from_the_rows_birth(
     connection: AsyncConnection, subtask: UUID
 ) -> None:
     await outbox.postpone(connection, subtask, 1, 5.0, "no connection", refused=True)
-    assert await workers.unpublishable_seconds(connection) < 50
+    assert await refusing_seconds(connection) < 50
     await connection.execute(text(REFUSED_LONG_AGO))
     await outbox.postpone(connection, subtask, 1, 5.0, "no connection", refused=True)
-    assert 100 <= await workers.unpublishable_seconds(connection) < 200
+    assert 100 <= await refusing_seconds(connection) < 200
 
 
 async def test_another_reason_ends_the_refusal(connection: AsyncConnection, subtask: UUID) -> None:
     await outbox.postpone(connection, subtask, 1, 5.0, "no connection", refused=True)
     await connection.execute(text(REFUSED_LONG_AGO))
     await outbox.postpone(connection, subtask, 1, 5.0, "no such model", refused=False)
-    assert await workers.unpublishable_seconds(connection) == 0.0
+    assert await refusing_seconds(connection) == 0.0
 
 
 async def test_a_row_that_was_refused_once_and_now_waits_for_room_says_nothing(
@@ -58,11 +62,11 @@ async def test_a_row_that_was_refused_once_and_now_waits_for_room_says_nothing(
 ) -> None:
     await outbox.postpone(connection, subtask, 1, -60.0, "no connection", refused=True)
     await connection.execute(text(REFUSED_LONG_AGO))
-    assert await workers.unpublishable_seconds(connection) == 0.0
+    assert await refusing_seconds(connection) == 0.0
 
 
 async def test_a_confirmed_row_ends_the_refusal(connection: AsyncConnection, subtask: UUID) -> None:
     await outbox.postpone(connection, subtask, 1, 5.0, "no connection", refused=True)
     await connection.execute(text(REFUSED_LONG_AGO))
     await outbox.forget_sent(connection, [(subtask, 1)])
-    assert await workers.unpublishable_seconds(connection) == 0.0
+    assert await refusing_seconds(connection) == 0.0

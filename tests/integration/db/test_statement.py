@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import create_engine
 from db.statement import Statement
-from master.batches import is_outage
+from master.outages import is_outage
 
 ADD = Statement("INSERT INTO notes (id, said) VALUES (:id, :said)")
 ALL = Statement("SELECT id, said FROM notes WHERE id >= :least OR id = :least ORDER BY id")

@@ -65,8 +65,8 @@ async def test_what_was_taken_back_is_left_out_and_so_is_a_trial_of_then(
     }
     under = [used(made[name].id, name, arm) for name, arm in arms.items()]
     request = await failed(engine, tenant, *under)
-    async with engine.begin() as connection:
-        again = await redrive(connection, request)
+    again = await redrive(engine, request)
+    async with engine.connect() as connection:
         query = text("SELECT plan FROM millrace.requests WHERE id = :id")
         plan = Plan.model_validate(await connection.scalar(query, {"id": again.id}))
     assert [(each.name, each.arm) for each in plan.rules] == [

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from master.sweep import Sweeper
 from tests.integration.master.mill import Mill, installation
 
 MakeMill = Callable[..., Awaitable[Mill]]
@@ -20,3 +21,15 @@ async def make_mill(migrated_url: str) -> AsyncGenerator[MakeMill, None]:
             return await stack.enter_async_context(installation(migrated_url, *models, **settings))
 
         yield make
+
+
+@pytest.fixture
+def quick_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep that takes work away at once: a new one lets every lease begin anew."""
+    begin = Sweeper.__init__
+
+    def begun(self: Sweeper, *args: Any) -> None:
+        begin(self, *args)
+        self._deaf_until = 0.0
+
+    monkeypatch.setattr(Sweeper, "__init__", begun)

@@ -31,11 +31,12 @@ MakeProvider = Callable[[Model], Provider]
 QUEUE_KEY = "only for tests"
 QUICK: Mapping[str, Any] = {
     "heartbeat_seconds": 0.2,
-    "sweep_seconds": 0.1,
-    "dispatch_seconds": 0.05,
-    "fleet_seconds": 0.1,
+    "sweep_seconds": 0.4,
+    "dispatch_seconds": 0.3,
+    "fleet_seconds": 0.3,
     "key_cache_seconds": 0,
-    "lease_seconds": 5,
+    # Standing still for seconds must cost no worker its lease, and no model its worker.
+    "lease_seconds": 60,
     "drain_seconds": 1,
     "queue_key": QUEUE_KEY,
 }
@@ -169,7 +170,7 @@ class Mill:
         record: dict[str, Any] = answer.json()
         return record
 
-    async def until_state(self, request: str, *states: str, seconds: float = 10) -> dict[str, Any]:
+    async def until_state(self, request: str, *states: str, seconds: float = 30) -> dict[str, Any]:
         """The record of a request once it is in one of these states."""
 
         async def reached() -> dict[str, Any] | None:
@@ -187,14 +188,26 @@ class Mill:
         """How many rows a table has."""
         return int((await self.rows(f"SELECT count(*) FROM millrace.{table}"))[0][0])
 
-    async def idle(self, seconds: float = 10) -> None:
-        """Wait until no stream is open and no subtask runs."""
+    async def idle(self, seconds: float = 30) -> None:
+        """Wait until no HTTP request is handled, no stream is open and no subtask runs."""
 
         async def nothing() -> bool:
+            if _handling():
+                return False
             open_subtasks = await self.rows(
                 "SELECT count(*) FROM millrace.subtasks WHERE finished_at IS NULL"
             )
-            return len(self.running.streams) == 0 and open_subtasks[0][0] == 0
+            # Again: what has begun while the database was asked may have stored nothing yet.
+            is_idle = len(self.running.streams) == 0 and not _handling()
+            return is_idle and open_subtasks[0][0] == 0
+
+        await until(nothing, seconds)
+
+    async def nothing_open(self, seconds: float = 30) -> None:
+        """Wait until no stream is open: a client may have the last frame a moment earlier."""
+
+        async def nothing() -> bool:
+            return len(self.running.streams) == 0
 
         await until(nothing, seconds)
 
@@ -202,6 +215,12 @@ class Mill:
         """Why messages were put aside."""
         waiting = self.broker.queues[topology.QUARANTINE.name].ready
         return [str(message.headers["x-millrace-reason"]) for message in waiting]
+
+
+def _handling() -> bool:
+    """Whether an HTTP server of this process has a request that it has not ended."""
+    running = (task.get_coro() for task in asyncio.all_tasks())
+    return any(getattr(coro, "__qualname__", "").endswith(".run_asgi") for coro in running)
 
 
 @contextlib.asynccontextmanager
@@ -241,7 +260,7 @@ async def installations(
             wanted = len(registry.chat_models())
             return all(len(mill.running.view.workers) == wanted for mill in mills)
 
-        await until(all_live, 10)
+        await until(all_live, 30)
         yield mills
 
 
@@ -260,6 +279,7 @@ async def _master(
     url = f"http://127.0.0.1:{port}"
     stack.push_async_callback(bus.aclose)
     running = await stack.enter_async_context(app.run(settings, lambda: registry, bus))
+    running.rulebook._patience_seconds = 60  # standing still for seconds is no outage here
     await stack.enter_async_context(app.serving(running, sock))
     http = await stack.enter_async_context(_client(url, key))
     database_url = settings.database_url.get_secret_value()
@@ -273,7 +293,8 @@ def _client(url: str, key: str) -> httpx2.AsyncClient:
         timeout=30,
         trust_env=False,
         verify=NO_TLS,
-        limits=httpx2.Limits(max_connections=500),
+        # Not for as long as the server keeps them: it must never be the one that closes.
+        limits=httpx2.Limits(max_connections=500, keepalive_expiry=1),
     )
 
 

@@ -33,7 +33,7 @@ async def adds_up(mill: Mill, request: str, executions: int) -> dict[str, Any]:
         number = sum(len(subtask["attempts"]) for subtask in record["subtasks"])
         return record if number == executions else None
 
-    record: dict[str, Any] = await until(complete, 10)
+    record: dict[str, Any] = await until(complete, 30)
     lines = await bill(mill)
     for name in COUNTS:
         in_ledger = (await mill.rows(f"SELECT sum({name}) FROM millrace.attempts"))[0][0]

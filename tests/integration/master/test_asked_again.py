@@ -1,9 +1,11 @@
 """Who has a question answered again judges the earlier answer, and nobody else does."""
 
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import text
 
+from db import requests
 from millrace.one_machine import make_key
 from tests.integration.master.conftest import MakeMill
 from tests.integration.master.mill import Mill, a_script
@@ -63,11 +65,24 @@ async def test_an_answer_that_is_generated_again_was_retried(make_mill: MakeMill
     ]
 
 
+async def test_it_is_noted_while_a_late_message_of_the_earlier_answer_is_stored(
+    make_mill: MakeMill,
+) -> None:
+    mill = await make_mill(a_script())
+    first = await asked(mill, headers=shown_as("m1"))
+    await later(mill)
+    async with mill.running.engine.begin() as connection:
+        await requests.lock(connection, [UUID(first)])
+        await asked(mill, headers=shown_as("m2"))
+    assert await retries(mill, first) == RETRIED
+
+
 async def test_rounds_of_tools_and_models_side_by_side_are_no_retries(make_mill: MakeMill) -> None:
     mill = await make_mill(a_script(), a_script("other"))
     rounds = [await asked(mill, content, headers=shown_as("m1")) for content in ("Why?", "Tool")]
-    beside = await asked(mill, model="other", headers=shown_as("m2"))  # at the same moment
-    await later(mill)
+    await later(mill, -60)  # however long this machine takes, it is at the same moment
+    beside = await asked(mill, model="other", headers=shown_as("m2"))
+    await later(mill, 120)
     rounds.append(await asked(mill, "Go on.", headers=shown_as("m1")))
     assert await mill.count("judgements") == 0
     await later(mill)
@@ -80,9 +95,10 @@ async def test_rounds_of_tools_and_models_side_by_side_are_no_retries(make_mill:
 async def test_the_same_question_again_by_the_same_user_is_a_retry(make_mill: MakeMill) -> None:
     mill = await make_mill(a_script())
     first = await asked(mill, user="ann")
+    await later(mill, -60)  # however long this machine takes, it is at the same moment
     at_once = await asked(mill, user="ann")
     assert await retries(mill, first) == []  # nobody read it in that time
-    await later(mill)
+    await later(mill, 120)
     for user, content in (("bob", "Why?"), ("ann", "How?"), ("", "Why?")):
         await asked(mill, content, user=user)
     mill.http.headers["Authorization"] = (

@@ -28,7 +28,7 @@ async def scale_to_zero(mill: Mill) -> None:
     async def gone() -> bool:
         return "sleepy" in mill.running.view.absent
 
-    await until(gone, 10)
+    await until(gone, 30)
 
 
 @contextlib.asynccontextmanager
@@ -79,7 +79,7 @@ async def test_other_clients_wait_in_silence(make_mill: MakeMill) -> None:
     async def waits() -> bool:
         return len(mill.running.streams) == 1
 
-    await until(waits, 10)
+    await until(waits, 30)
     async with woken(mill):
         got = await asking
     assert got.text == "Good morning."

@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 from openai import AsyncOpenAI, NotFoundError
 
+from master import recall
 from millrace.chaos.engine import Reply, serve
 from millrace.chaos.stack import until
 from millrace.one_machine import make_key
@@ -43,7 +44,8 @@ async def mill(postgres_url: str, migrated_template: str) -> AsyncGenerator[Mill
     """An installation for all tests here; each has users and conversations of its own."""
     url = servers.create_database(postgres_url, template=migrated_template)
     try:
-        with serve(ENGINE) as at:
+        with serve(ENGINE) as at, pytest.MonkeyPatch.context() as patched:
+            patched.setattr(recall, "_EMBED_SECONDS", 60)  # however long both of us stand still
             embeds = {**EMBEDS, "endpoint": f"{at}/v1"}
             settings = {"memory_window": 2, "memory_seconds": 0.1, "cache_seconds": 60.0}
             async with installation(url, SCRIPT, embeds, **settings) as made:
@@ -216,7 +218,7 @@ async def test_older_exchanges_are_summarised_after_the_answer(mill: Mill) -> No
     async def summarised() -> Any:
         return (await mill.http.get(path)).json()["summary"]
 
-    summary = await until(summarised, 10)
+    summary = await until(summarised, 30)
     assert (summary["text"], summary["exchanges"]) == ("SUMMARY: Ada has a mill.", 2)
     record = await record_of(mill, await say(mill, "Who am I?", conversation, user="sums"))
     assert record["remembered"]["summary"] == summary["text"]
@@ -245,7 +247,7 @@ async def test_what_the_same_user_said_elsewhere_is_recalled_where_it_is_wished(
         )
         return bool(rows[0][0] == 2)
 
-    await until(embedded, 10)
+    await until(embedded, 30)
     question = "What is my bicycle code?"
     without = await record_of(mill, await say(mill, question, "new", user="rita"))
     assert (without["remembered"]["recall"], without["remembered"]["recalled"]) == ("off", [])
@@ -281,7 +283,7 @@ async def test_a_deleted_conversation_leaves_no_word_and_its_bill(mill: Mill) ->
         query = "SELECT count(*) FROM millrace.exchange_vectors WHERE request_id = :id"
         return bool((await mill.rows(query, id=request))[0][0])
 
-    await until(embedded, 10)
+    await until(embedded, 30)
     recalling = await say(
         mill, f"What is the word {secret[:5]}?", named(other), user="dora", memory={"recall": True}
     )
@@ -316,7 +318,7 @@ async def test_a_deleted_response_is_nowhere_in_its_conversation(mill: Mill) -> 
     async def summarised() -> Any:
         return (await mill.http.get(path)).json()["summary"]
 
-    summary = await until(summarised, 10)
+    summary = await until(summarised, 30)
     given = await record_of(mill, await say(mill, "Which?", conversation, user="drew"))
     assert given["remembered"]["summary"]
     vectors = "SELECT count(*) FROM millrace.exchange_vectors WHERE request_id = :id"
@@ -335,7 +337,7 @@ async def test_a_deleted_response_is_nowhere_in_its_conversation(mill: Mill) -> 
     assert (left_of["summary"], left_of["note"]) == ("", "")
     items = await mill.http.get(f"/v1/conversations/{conversation}/items?user=drew&limit=100")
     assert len(items.json()["data"]) == 6
-    await until(summarised, 10)  # anew, of what is left
+    await until(summarised, 30)  # anew, of what is left
 
 
 async def test_deleting_stops_what_is_being_answered(mill: Mill) -> None:

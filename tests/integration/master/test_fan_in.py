@@ -1,5 +1,6 @@
 """Results that come together, twice, or into a busy database (B03, B34, B36)."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,10 +12,12 @@ from bus.protocol import Delivery, PublishUnknown
 from millrace.chaos.stack import until
 from queue_schemas import topology
 from tests.integration.master.conftest import MakeMill
+from tests.integration.master.gated import Gates
 from tests.integration.master.mill import Mill, a_script, installations
 
 QUESTION = "\n".join(f"{n}. What is part {n} of a mill, in all detail?" for n in range(1, 5))
 SPLITS = 12
+QUEUE = topology.subtasks("mill").name
 
 
 @asynccontextmanager
@@ -45,7 +48,7 @@ async def test_the_last_parts_of_a_split_that_end_together_make_one_ending(
             async def all_told() -> bool:
                 return len(ended) >= SPLITS
 
-            await until(all_told, 10)
+            await until(all_told, 30)
         for stream in got:
             assert stream.ends_once()
             assert [stream.text.count(f"part-{n}") for n in range(1, 5)] == [1] * 4
@@ -57,16 +60,24 @@ async def test_the_last_parts_of_a_split_that_end_together_make_one_ending(
 async def test_a_subtask_that_was_published_twice_has_one_result_that_counts(
     make_mill: MakeMill,
 ) -> None:
-    mill = await make_mill(a_script(text="flour", tokens=60, tokens_per_second=20))
+    gates = Gates(1)
+    mill = await make_mill(a_script(text="flour", tokens=60), provider=gates)
     mill.broker.inject(PublishUnknown("the confirm got lost"), stored=True)
-    got = await mill.streamed()
+    asking = asyncio.create_task(mill.streamed())
+
+    async def both_run() -> bool:
+        return len(mill.broker.queues[QUEUE].consumers[0]._in_hand) == 2
+
+    await until(both_run, 30)
+    gates.open("mill")
+    got = await asking
     assert got.ends_once()
     assert got.text == " ".join(["flour"] * 60)
 
     async def both_ended() -> bool:
         return await mill.count("attempts") == 2
 
-    await until(both_ended, 15)
+    await until(both_ended, 30)
     rows = await mill.rows("SELECT applied FROM millrace.attempts")
     assert sorted(row[0] for row in rows) == [False, True]
     assert (await mill.record(got.request))["answer"] == " ".join(["flour"] * 60)

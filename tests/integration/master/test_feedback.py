@@ -99,7 +99,7 @@ async def being_revised(make_mill: MakeMill) -> tuple[Mill, str]:
         steps = (await mill.record(request))["subtasks"]
         return any(s["step"] == "revision" and s["state"] == "running" for s in steps)
 
-    await until(revised, 10)
+    await until(revised, 30)
     assert await listed(mill, request) == []
     return mill, request
 
@@ -130,7 +130,7 @@ async def test_a_client_that_leaves_has_judged_too(make_mill: MakeMill) -> None:
         rows = await mill.rows("SELECT id FROM millrace.requests WHERE state = 'running'")
         return str(rows[0][0]) if rows else None
 
-    request = await until(begun, 10)
+    request = await until(begun, 30)
     asking.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await asking

@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
+from master import feedback_intake
 from master.feedback_intake import Intake
 from millrace.chaos.stack import until
 from millrace.one_machine import make_key
@@ -14,6 +15,7 @@ from queue_schemas import topology
 from queue_schemas.codec import encode
 from queue_schemas.messages import FeedbackNote
 from tests.integration.master.conftest import MakeMill
+from tests.integration.master.gated import Gates
 from tests.integration.master.mill import Mill, a_script
 
 FAILING = a_script("broken", faults=[{"kind": "fail", "error_kind": "permanent"}])
@@ -60,7 +62,7 @@ async def settled(mill: Mill, note: str) -> tuple[str, str | None]:
         found = await fate(mill, note)
         return found if found != ("waiting", None) else None
 
-    return await until(done, 10)
+    return await until(done, 30)
 
 
 async def said(mill: Mill, request: str) -> list[tuple[str, float | None, str]]:
@@ -107,19 +109,22 @@ async def test_what_is_no_note_is_put_aside_with_the_reason(mill: Mill) -> None:
         found = mill.quarantined()
         return found if len(found) == 2 else None
 
-    reasons = await until(both, 10)
+    reasons = await until(both, 30)
     assert any("Invalid JSON" in reason for reason in reasons)
     assert "there is no such note" in reasons
 
 
-async def test_a_note_whose_message_was_lost_is_found(mill: Mill) -> None:
+async def test_a_note_whose_message_was_lost_is_found(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feedback_intake, "_OLDER_SECONDS", 60)  # longer than any pause in here
     request = await asked(mill, user="alice")
     note = await stored(mill, {"request": request, "stars": 10, "user": "alice"})
     intake = Intake(mill.running.engine, mill.running.bus, FOREVER)
     assert await intake.look_through() == 0  # its message may still be on its way
     async with mill.running.engine.begin() as connection:
         await connection.execute(
-            text("UPDATE millrace.feedback_inbox SET received_at = now() - interval '1 minute'")
+            text("UPDATE millrace.feedback_inbox SET received_at = now() - interval '1 hour'")
         )
     assert await intake.look_through() == 1
     assert await fate(mill, note) == ("stored", None)
@@ -127,21 +132,22 @@ async def test_a_note_whose_message_was_lost_is_found(mill: Mill) -> None:
 
 
 async def test_an_answer_that_has_not_ended_is_judged_later(make_mill: MakeMill) -> None:
-    slow = a_script(text="one two three", tokens_per_second=2)
-    mill = await make_mill(slow, feedback_seconds=FOREVER)
+    gates = Gates(1)
+    mill = await make_mill(a_script(), feedback_seconds=FOREVER, provider=gates)
     body = {"model": "mill", "input": "Why?", "background": True, "user": "alice"}
     answer = await mill.http.post("/v1/responses", json=body)
     request = str(answer.headers["x-millrace-request-id"])
     note = await stored(mill, {"request": request, "rating": 1, "user": "alice"})
     await tell(mill, note)
     assert await settled(mill, note) == ("waiting", "not_ended")
+    gates.open("mill")
     await mill.until_state(request, "completed")
     await tell(mill, note)
 
     async def is_stored() -> bool:
         return await fate(mill, note) == ("stored", None)
 
-    await until(is_stored, 10)
+    await until(is_stored, 30)
 
 
 RATING = {

@@ -116,9 +116,8 @@ async def test_who_was_running_loses_the_words_when_it_has_ended(
     assert (await master.left(), await master.left("forgotten"), master.cancelled) == (0, 0, [])
     query = "SELECT answer FROM millrace.requests WHERE id = :id"
     assert await master.scalar(query, id=running) == "It is that."
-    async with engine.begin() as connection:
-        with pytest.raises(NotRedrivable, match="deleted since"):
-            await redrive(connection, failed)
+    with pytest.raises(NotRedrivable, match="deleted since"):
+        await redrive(engine, failed)
 
 
 async def test_what_went_on_from_it_just_then_is_stopped_and_erased(

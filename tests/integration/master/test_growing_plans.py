@@ -7,10 +7,12 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from millrace.chaos.stack import until
 from tests.integration.master.conftest import MakeMill
-from tests.integration.master.mill import Mill, a_script, installations
+from tests.integration.master.gated import Gates
+from tests.integration.master.mill import Mill, Streamed, a_script, installations
 from tests.integration.master.responses_client import Events, create, resume
 
 QUESTION = "Why is the sea salt?"
@@ -85,17 +87,45 @@ async def test_an_ensemble_shows_one_of_its_answers_and_keeps_all(make_mill: Mak
 
 
 async def test_a_fused_answer_streams_while_it_is_written(make_mill: MakeMill) -> None:
-    mill = await make(make_mill, ensemble={**TWO, "mode": "fuse"})
-    got = await mill.streamed(QUESTION, "millrace/ensemble")
-    pieces = [frame for frame in got.frames if isinstance(frame, dict)]
+    gates = Gates(5)
+    mill = await make_mill(
+        *WRITERS, JUDGE, roles=ROLES, ensemble={**TWO, "mode": "fuse"}, provider=gates
+    )
+    for writer in ("mill", "wheel"):
+        gates.open(writer)
+    early: list[str] = []
+
+    async def seen(got: Streamed) -> None:
+        if got.text and not early:
+            early.append(got.text)
+            gates.open("judge")  # who would wait for the whole text would wait for ever
+
+    got = await mill.streamed(QUESTION, "millrace/ensemble", seen=seen)
     assert got.text == LONG
-    assert len(pieces) > 5, "it came at once"
+    assert len(early[0]) < len(LONG)
 
 
 async def test_a_candidate_that_takes_too_long_is_done_without(make_mill: MakeMill) -> None:
-    slow = a_script("wheel", tokens=10_000, tokens_per_second=5)
-    mill = await make_mill(WRITERS[0], slow, JUDGE, roles=ROLES, ensemble={**TWO, "seconds": 0.5})
-    record = await answered(mill, "millrace/ensemble")
+    gates = Gates(1)  # the second one never goes on
+    mill = await make_mill(
+        *WRITERS, JUDGE, roles=ROLES, ensemble={**TWO, "seconds": 600}, provider=gates
+    )
+    gates.open("mill")
+    gates.open("judge")
+    answering = asyncio.create_task(answered(mill, "millrace/ensemble"))
+
+    async def one_is_there_and_one_runs() -> bool:
+        rows = await mill.rows("SELECT step, state FROM millrace.subtasks ORDER BY step")
+        return [tuple(row) for row in rows] == [
+            ("candidate-1", "succeeded"),
+            ("candidate-2", "running"),
+        ]
+
+    await until(one_is_there_and_one_runs, 30)
+    async with mill.running.engine.begin() as connection:  # as if it had taken that long
+        passed = "UPDATE millrace.subtasks SET deadline_at = now() WHERE step = 'candidate-2'"
+        await connection.execute(text(passed))
+    record = await answering
     late = record["subtasks"][1]
     assert (late["state"], late["error"]["code"]) == ("failed", "too_slow")
     assert record["plan"]["chosen"] == "candidate-1"
@@ -105,7 +135,7 @@ async def test_a_candidate_that_takes_too_long_is_done_without(make_mill: MakeMi
         rows = await mill.rows("SELECT outcome FROM millrace.attempts")
         return sorted(row[0] for row in rows) == ["cancelled", "completed"]
 
-    await until(its_cost_is_known, 5)
+    await until(its_cost_is_known, 30)
 
 
 async def test_a_request_of_which_no_candidate_answers_has_failed(make_mill: MakeMill) -> None:
@@ -170,7 +200,7 @@ async def test_a_client_that_leaves_in_the_middle_stops_all_of_it(
         known = await mill.rows("SELECT kind FROM millrace.subtasks")
         return rows[0][0] > 0 and ("candidate",) in [tuple(row) for row in known]
 
-    await until(in_the_middle, 10)
+    await until(in_the_middle, 30)
     asking.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await asking

@@ -8,6 +8,7 @@ import pytest
 from millrace.chaos.stack import until
 from millrace.one_machine import make_key
 from tests.integration.master.conftest import MakeMill
+from tests.integration.master.gated import Gates
 from tests.integration.master.mill import Mill, a_script
 
 PACED = a_script(text="{prompt} goes round and round and round", tokens_per_second=20)
@@ -73,7 +74,8 @@ async def test_an_unusable_key_is_400(make_mill: MakeMill, key: str) -> None:
 
 
 async def test_a_client_that_left_and_comes_back_is_answered_anew(make_mill: MakeMill) -> None:
-    mill = await make_mill(PACED)
+    gates = Gates(2)
+    mill = await make_mill(PACED, provider=gates)
     body = mill.body("Why?", stream=True)
     async with mill.http.stream(
         "POST", "/v1/chat/completions", json=body, headers=KEYED
@@ -83,6 +85,7 @@ async def test_a_client_that_left_and_comes_back_is_answered_anew(make_mill: Mak
             if "goes" in line:
                 break
     await mill.until_state(request, "cancelled")
+    gates.open("mill")
     again = await post(mill, "Why?", KEYED, stream=True)
     assert again.status_code == 200
     assert again.headers["x-millrace-request-id"] != request
@@ -111,4 +114,4 @@ async def test_open_webui_sends_a_message_id_again_for_its_tools_and_gets_anothe
     async def settled() -> bool:
         return await mill.count("attempts") == 2
 
-    assert await until(settled, 5)
+    assert await until(settled, 30)

@@ -97,7 +97,7 @@ async def test_a_replica_learns_by_itself_and_adds_steps_by_what_held_when_it_wa
     async def learned() -> bool:
         return bool(mill.running.routing.learned(tenant).models)
 
-    await until(learned, 10)
+    await until(learned, 30)
     answer = await mill.ask("Why is the sea salt?", "millrace/crew")
     record = await mill.record(answer.headers["x-millrace-request-id"])
     draft = next(each for each in record["subtasks"] if each["step"] == "draft")

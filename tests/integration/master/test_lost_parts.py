@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from sqlalchemy import text
 
 from millrace.chaos.stack import until
@@ -24,9 +25,10 @@ async def lose_the_worker_of_the_first_part(mill: Mill) -> None:
         rows = await mill.rows("SELECT state FROM millrace.subtasks WHERE position = 0")
         return bool(rows[0][0] == "dead")
 
-    await until(dead, 10)
+    await until(dead, 30)
 
 
+@pytest.mark.usefixtures("quick_to_look")
 async def test_what_was_shown_of_a_part_whose_worker_was_lost_stays_in_the_answer(
     make_mill: MakeMill,
 ) -> None:

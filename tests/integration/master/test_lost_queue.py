@@ -1,5 +1,6 @@
 """Messages come back from a queue that somebody deleted."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from uuid import UUID, uuid4
 
@@ -31,9 +32,13 @@ class CountingBus(MemoryBus):
     def __init__(self, broker: MemoryBroker) -> None:
         super().__init__(broker)
         self.declared: list[str] = []
+        self.asked_at: list[float] = []
+        self.may = asyncio.Event()
 
     async def declare(self, queues: Sequence[topology.Queue]) -> None:
-        """Make sure that these exist."""
+        """Make sure that these exist, when the test says so."""
+        self.asked_at.append(asyncio.get_running_loop().time())
+        await self.may.wait()
         self.declared += [queue.name for queue in queues]
         await super().declare(queues)
 
@@ -57,21 +62,24 @@ async def waiting(engine: AsyncEngine, tenant: UUID) -> None:
 async def test_it_is_declared_once_for_all_of_them_and_nobody_waits_for_that(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch, "DELETION_SECONDS", 0.3)
+    monkeypatch.setattr(dispatch, "DELETION_SECONDS", 1.0)
     bus = CountingBus(MemoryBroker())
+    began_at = asyncio.get_running_loop().time()
     facts: Batches[Fact] = Batches("facts")
     dispatcher = Dispatcher(engine, bus, FleetView(lambda: REGISTRY, PARTS), facts, None)
-    await dispatcher._release()
+    await dispatcher._release()  # it would not come back if it waited for what nobody lets through
+    assert bus.declared == []
+    bus.may.set()
     async with engine.connect() as connection:
         query = text("SELECT count(*) FROM millrace.outbox WHERE last_error IS NOT NULL")
         assert await connection.scalar(query) == PARTS
-    assert bus.declared == [], "a deleted queue is left alone for a moment"
 
     async def declared() -> bool:
         return bool(bus.declared) and not dispatcher._declaring
 
-    await until(declared, 10)
+    await until(declared, 30)
     assert bus.declared == [QUEUE.name]
+    assert bus.asked_at[0] - began_at >= 1.0, "a deleted queue is left alone for a moment"
 
 
 class RefusingBus(MemoryBus):

@@ -1,5 +1,6 @@
 """A model leaves the registry while work for it waits."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from queue_schemas.registry import Registry
 from tests.integration.master.conftest import MakeMill
 from tests.integration.master.mill import Mill, a_script
 
-FAILS_ONCE = {"kind": "fail", "attempts": [1], "retry_after_seconds": 0.5, "after_tokens": 0}
+FAILS_ONCE = {"kind": "fail", "attempts": [1], "retry_after_seconds": 3600, "after_tokens": 0}
+"""The retry waits until `retry_now`: what it is to find is then in place."""
 
 
 @pytest.fixture(autouse=True)
@@ -35,14 +37,20 @@ async def let_go(mill: Mill, name: str) -> None:
     async def forgotten() -> bool:
         return all(worker["model"] != name for worker in mill.running.view.workers)
 
-    await until(forgotten, 10)
+    await until(forgotten, 30)
 
 
-async def until_retry(mill: Mill) -> None:
+async def until_retry(mill: Mill, number: int = 1) -> None:
     async def waits() -> bool:
-        return bool(await mill.rows("SELECT 1 FROM millrace.outbox WHERE attempt = 2"))
+        waiting = await mill.rows("SELECT 1 FROM millrace.outbox WHERE attempt = 2")
+        return len(waiting) >= number
 
-    await until(waits, 10)
+    await until(waits, 30)
+
+
+async def retry_now(mill: Mill) -> None:
+    async with mill.running.engine.begin() as connection:
+        await connection.execute(text("UPDATE millrace.outbox SET available_at = now()"))
 
 
 async def test_a_retry_for_a_model_that_left_the_registry_fails_at_once_and_says_why(
@@ -54,6 +62,7 @@ async def test_a_retry_for_a_model_that_left_the_registry_fails_at_once_and_says
         await until_retry(mill)
         take_away(mill, "gone")
         await let_go(mill, "gone")
+        await retry_now(mill)
         record = await mill.until_state(request, "failed")
         frames = [line async for line in response.aiter_lines() if line.startswith("data: ")]
     assert record["error"]["code"] == "model_unavailable"
@@ -76,9 +85,9 @@ async def test_a_message_that_waits_for_a_model_without_workers_is_given_up_too(
     async def queued() -> bool:
         return bool(await mill.rows("SELECT 1 FROM millrace.subtasks WHERE state = 'queued'"))
 
-    await until(queued, 10)
+    await until(queued, 30)
     take_away(mill, "gone")
-    record = await mill.until_state(str(request), "failed", seconds=20)
+    record = await mill.until_state(str(request), "failed")
     assert record["error"]["code"] == "model_unavailable"
     failed = (await mill.http.get(f"/v1/responses/{answer.json()['id']}")).json()
     assert failed["status"] == "failed"
@@ -98,7 +107,8 @@ async def test_a_part_of_a_split_whose_model_left_is_answered_by_another(
         await until_retry(mill)
         take_away(mill, "gone")
         await let_go(mill, "gone")
-        record = await mill.until_state(request, "completed", "failed", seconds=20)
+        await retry_now(mill)
+        record = await mill.until_state(request, "completed", "failed")
     assert record["state"] == "completed"
     assert [part["state"] for part in record["subtasks"]] == ["succeeded", "succeeded"]
     assert [part["model"] for part in record["subtasks"]] == ["mill", "mill"]
@@ -123,13 +133,16 @@ async def test_a_broken_plan_ends_its_request_and_holds_up_nobody_else(
         await until_retry(mill)
         async with mill.running.engine.begin() as connection:
             await connection.execute(text(f"UPDATE millrace.requests SET plan = {broken}"))
-        assert (await mill.ask()).status_code == 200, "its retry comes out of the outbox as well"
+        asking = asyncio.create_task(mill.ask())
+        await until_retry(mill, 2)
+        await retry_now(mill)
+        assert (await asking).status_code == 200, "its retry comes out of the outbox as well"
 
         async def ended() -> Any:
             query = "SELECT error FROM millrace.requests WHERE id = :id AND state = 'failed'"
             return await mill.rows(query, id=request)
 
-        [(error,)] = await until(ended, 15)
+        [(error,)] = await until(ended, 30)
         frames = [line async for line in response.aiter_lines() if line.startswith("data: ")]
     assert error["code"] == "plan_broken"
     assert "plan_broken" in frames[-2]

@@ -32,7 +32,7 @@ async def test_an_odd_answer_is_the_same_for_client_and_record(
 ) -> None:
     engine = Moody(Turn(ODD[name]))
     mill = await make_mill(a_script(), provider=always(engine), max_attempts=2)
-    got = await asyncio.wait_for(mill.streamed(), 10)
+    got = await asyncio.wait_for(mill.streamed(), 60)
     assert got.ends_once()
     record = await mill.record(got.request)
     assert record["state"] == "completed"
@@ -64,7 +64,7 @@ async def test_odd_tool_calls_and_log_probabilities_are_mended_and_counted(
     engine = Moody(Turn("one", tool_calls=(a_call(odd),), logprobs=some_logprobs(odd)))
     mill = await make_mill(a_script(), provider=always(engine), max_attempts=2)
     with capture_logs() as logs:
-        got = await asyncio.wait_for(mill.streamed(), 10)
+        got = await asyncio.wait_for(mill.streamed(), 60)
     assert got.ends_once()
     assert len(engine.asked) == 1
     choices = [choice for frame in got.frames[:-1] for choice in frame["choices"]]
@@ -87,7 +87,7 @@ async def test_a_log_probability_that_is_no_number_is_one_of_openais(make_mill: 
 
     engine = Moody(Turn("one", logprobs=entries(float("-inf"), float("nan"), -1.5)))
     mill = await make_mill(a_script(), provider=always(engine), max_attempts=2)
-    got = await asyncio.wait_for(mill.ask(), 10)
+    got = await asyncio.wait_for(mill.ask(), 60)
     assert got.json()["choices"][0]["logprobs"] == entries(-9999.0, None, -1.5)
 
 
@@ -95,6 +95,6 @@ async def test_a_log_probability_that_is_no_number_is_one_of_openais(make_mill: 
 async def test_an_error_in_odd_words_is_the_requests_error(make_mill: MakeMill, name: str) -> None:
     said = ProviderError(ErrorKind.PERMANENT, "bad_request", f"no: {BROKEN[name]}")
     mill = await make_mill(a_script(), provider=always(Moody(Turn("one", error=said))))
-    got = await asyncio.wait_for(mill.streamed(), 10)
+    got = await asyncio.wait_for(mill.streamed(), 60)
     assert got.error["message"] == f"no: {MENDED}"
     assert (await mill.record(got.request))["error"]["message"] == f"no: {MENDED}"

@@ -18,7 +18,8 @@ from db.openwebui_tables import Outcome
 from db.tenancy import as_tenant
 from master.learning import pull
 from master.learning.pull import NoTenant
-from master.learning.taking import Round
+from master.learning.taking import Round, Taking
+from master.metrics import registry
 from master.openwebui import OpenWebui, OpenWebuiError
 from master.settings import MasterSettings
 from millrace.chaos.engine import serve
@@ -103,6 +104,37 @@ async def test_a_rating_arrives_joined_to_its_request(site: Site) -> None:
     assert (made.kind, made.rater, made.source) == ("human", "user:ann", "openwebui")
     assert (made.score, made.comment) == (pytest.approx(1 / 9), "Wrong.")
     assert made.rating == {"thumb": -1, "stars": 2, "tags": ["General"]}
+
+
+async def test_what_is_rolled_back_is_not_counted(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.answered("m1")
+    site.there.rate("m1", "ann", "c1", 1)
+
+    def counted() -> list[float | None]:
+        return [
+            registry.get_sample_value("millrace_openwebui_ratings_total", {"outcome": "stored"}),
+            registry.get_sample_value(
+                "millrace_judgements_total", {"source": "openwebui", "verdict": "good"}
+            ),
+        ]
+
+    await site.pull()
+    before = [value or 0 for value in counted()]
+    await site.answered("m2")
+    site.there.rate("m2", "ann", "c1", 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(Taking, "count", out_of_memory)  # after it was taken
+        with pytest.raises(MemoryError):
+            await site.pull()
+    assert counted() == before
+    await site.pull()
+    assert counted() == [value + 1 for value in before]
+
+
+async def out_of_memory(_: Taking) -> int:
+    raise MemoryError
 
 
 async def test_a_second_round_finds_nothing_new(site: Site) -> None:
@@ -492,10 +524,14 @@ async def test_a_master_pulls_by_itself(
         found: list[dict[str, Any]] = (await mill.record(request))["judgements"]
         return found
 
-    [made] = await until(judged, 20)
+    [made] = await until(judged, 30)
     assert (made["rater"], made["source"], made["comment"]) == ("user:ann", "openwebui", "No.")
-    counted = (await mill.http.get("/metrics")).text
-    assert 'millrace_openwebui_ratings_total{outcome="stored"}' in counted
+
+    async def counted() -> bool:
+        page = (await mill.http.get("/metrics")).text
+        return 'millrace_openwebui_ratings_total{outcome="stored"}' in page
+
+    await until(counted, 30)
 
 
 @pytest.mark.parametrize("alone", ["openwebui_url", "openwebui_api_key"])

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from tests.integration.master.conftest import MakeMill
-from tests.integration.master.mill import Mill, Streamed, a_script
+from tests.integration.master.gated import Gates
+from tests.integration.master.mill import MakeProvider, Mill, Streamed, a_script
+from worker.providers.registry import make_provider
 
 QUESTION = (
     "I keep wondering whether an old mill in our village could still grind flour today and "
@@ -22,11 +24,13 @@ PROPOSAL = {
 }
 
 
-async def make(make_mill: MakeMill, answer: str, **options: Any) -> Mill:
+async def make(
+    make_mill: MakeMill, answer: str, provider: MakeProvider = make_provider, **options: Any
+) -> Mill:
     rule = {"contains": "You plan how to answer a question", "text": answer}
     planner = a_script("planner", rules=[rule], tokens_per_second=50, **options)
     mill = a_script("mill", text="{step} of {model}", tokens_per_second=50)
-    return await make_mill(mill, planner, roles={"plan": "planner"})
+    return await make_mill(mill, planner, roles={"plan": "planner"}, provider=provider)
 
 
 async def streamed(mill: Mill) -> tuple[Streamed, dict[str, Any]]:
@@ -54,11 +58,14 @@ async def test_the_parts_that_a_model_proposed_are_answered(make_mill: MakeMill)
 
 
 async def test_the_request_is_in_planning_while_a_model_plans(make_mill: MakeMill) -> None:
-    mill = await make(make_mill, json.dumps(PROPOSAL), first_token_seconds=0.5)
+    gates = Gates()
+    mill = await make(make_mill, json.dumps(PROPOSAL), provider=gates)
     async with mill.stream(QUESTION, "millrace/split") as response:
         request = response.headers["x-millrace-request-id"]
         assert await mill.until_state(request, "planning")
+        gates.open("planner")
         assert await mill.until_state(request, "running")
+        gates.open("mill")
         text = (await response.aread()).decode()
     assert (await mill.record(request))["state"] == "completed"
     assert text.endswith("data: [DONE]\n\n")
@@ -98,7 +105,7 @@ async def test_a_planner_that_fails_falls_back_to_one_answer(make_mill: MakeMill
 
 
 async def test_a_request_deleted_while_it_is_planned_is_cancelled(make_mill: MakeMill) -> None:
-    mill = await make(make_mill, json.dumps(PROPOSAL), first_token_seconds=5)
+    mill = await make(make_mill, json.dumps(PROPOSAL), provider=Gates())  # it never goes on
     async with mill.stream(QUESTION, "millrace/split") as response:
         request = response.headers["x-millrace-request-id"]
         await mill.until_state(request, "planning")

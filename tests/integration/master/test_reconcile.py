@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bus.memory import MemoryBroker, MemoryBus
-from db import new_requests, outbox, requests, subtasks
+from db import leases, new_requests, outbox, requests, subtasks
 from db import reconcile as facts
 from master.fleet import queues
 from master.mend import mend, tools
@@ -84,7 +84,7 @@ class Site:
             request=request, subtask=subtask, attempt=1, execution=uuid4(), delivery=0, worker="w"
         )
         async with self.engine.begin() as connection:
-            await subtasks.claim(connection, [start], lease_seconds)
+            await leases.claim(connection, [start], lease_seconds)
             await outbox.forget_sent(connection, [(subtask, 1)])
         return request, subtask
 

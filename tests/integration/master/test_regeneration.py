@@ -14,7 +14,7 @@ from tests.integration.master.moody import BUSY, REFUSED, Moody, Turn, always
 FIRST = "the wheel turns because of water"
 OTHER = "a stone lies in the grass and nobody knows why it does"
 PACE = 0.03
-LEASE = 6.0
+LEASE = 60.0
 
 
 async def make(make_mill: MakeMill, engine: Moody, **entry: Any) -> Mill:
@@ -123,9 +123,9 @@ async def test_a_result_that_is_written_together_with_its_claim_counts(make_mill
             async with mill.running.engine.begin() as other:
                 # The next heartbeat holds the one writer up, and what comes piles up behind it.
                 await other.execute(text("LOCK TABLE millrace.workers IN EXCLUSIVE MODE"))
-                await until(writer_waits, 5)
+                await until(writer_waits, 30)
                 await mill.worker_buses["mill"].break_connection()
-                await until(reported, 5)
+                await until(reported, 30)
 
     got = await mill.streamed(seen=lose)
     record = await agrees(mill, got)

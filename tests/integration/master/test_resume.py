@@ -18,6 +18,7 @@ from master.api import stored
 from master.api.errors import ApiError
 from master.api.response_events import HEAD
 from millrace.chaos.stack import until
+from tests.integration.master.gated import Gates
 from tests.integration.master.mill import Mill, a_script, installations
 from tests.integration.master.responses_client import Events, create, replay, resume
 
@@ -56,8 +57,12 @@ def after(word: str) -> Callable[[Events], bool]:
     return lambda got: word in got.text
 
 
-def deltas(got: Events) -> int:
-    return sum(event["type"] == "response.output_text.delta" for event in got.events)
+async def says(got: Events, word: str) -> bool:
+    return word in got.text
+
+
+async def streams_something(mill: Mill) -> bool:
+    return len(mill.running.streams) > 0
 
 
 def request_of(response: str) -> str:
@@ -78,14 +83,16 @@ async def test_a_background_stream_goes_on_on_the_other_replica(
     make_mills: MakeMills, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "_WATCH_SECONDS", 3600)  # which would heal much
-    # Slow enough that a busy machine has joined long before the end.
-    one, other = await make_mills(a_script(text=WORDS, tokens_per_second=15))
+    gates = Gates(11, 20)
+    one, other = await make_mills(a_script(text=WORDS), provider=gates)
     got = Events()
     await create(one, got, after("word9 "), background=True)
-    assert got.text != WORDS
-    had = deltas(got)
-    await resume(other, got)
-    assert deltas(got) > had + 5, "the text came with the result, not while it was generated"
+    joining = asyncio.create_task(resume(other, got))
+    await until(lambda: streams_something(other), 30)
+    gates.open("mill", 11)
+    await until(lambda: says(got, "word19"), 30)  # while it is generated, not with the result
+    gates.open("mill")
+    await joining
     record = await agrees(one, got)
     assert got.text == WORDS
     assert got.types == WHOLE
@@ -131,14 +138,21 @@ async def test_a_request_is_taken_over_before_a_worker_has_it(
     make_mills: MakeMills, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "_WATCH_SECONDS", 3600)  # which would heal it too
-    one, other = await make_mills(a_script(text=WORDS, tokens_per_second=60, entry={"slots": 1}))
+    gates = Gates(0, 20)
+    script = a_script(text=WORDS, entry={"slots": 1})
+    one, other = await make_mills(script, provider=gates)
     first, second = Events(), Events()
-    await create(one, first, lambda got: bool(got.events), background=True)
+    short = {"background": True, "max_output_tokens": 5}
+    await create(one, first, lambda got: bool(got.events), **short)
     await create(one, second, lambda got: bool(got.events), background=True)
     # The second waits at the broker in a message that names the first replica.
-    await resume(other, second)
+    taking_over = asyncio.create_task(resume(other, second))
+    await until(lambda: streams_something(other), 30)
+    gates.open("mill", 0)
+    await until(lambda: says(second, "word19"), 30)  # while it is generated, not with the result
+    gates.open("mill")
+    await taking_over
     await agrees(one, second)
-    assert deltas(second) > 5, "the text came with the result, not while it was generated"
 
 
 async def test_everything_can_be_read_again_and_from_any_event_on(make_mills: MakeMills) -> None:
@@ -188,7 +202,7 @@ async def test_clients_on_two_replicas_see_the_same_answer_to_its_end(
         async def begun() -> bool:
             return "word3" in got.text
 
-        await until(begun, 5)
+        await until(begun, 30)
         return await replay(other, got.id)
 
     joined = asyncio.create_task(join())
@@ -207,7 +221,7 @@ async def test_two_clients_of_one_replica_share_a_stream_and_one_may_leave(
         async def begun() -> bool:
             return "word3" in got.text
 
-        await until(begun, 5)
+        await until(begun, 30)
         joined.events.append(got.events[0])
         await resume(one, joined)
 
@@ -222,7 +236,7 @@ async def test_two_clients_of_one_replica_share_a_stream_and_one_may_leave(
 async def test_a_foreground_response_whose_only_client_leaves_is_cancelled(
     make_mills: MakeMills,
 ) -> None:
-    one, other = await make_mills(PACED)
+    one, other = await make_mills(a_script(text=WORDS), provider=Gates(5))  # it never ends
     got = Events()
     await create(one, got, after("word3 "))
     await one.until_state(request_of(got.id), "cancelled")
@@ -240,7 +254,7 @@ async def test_who_only_watched_cancels_nothing_by_leaving(make_mills: MakeMills
         async def begun() -> bool:
             return "word3" in got.text
 
-        await until(begun, 5)
+        await until(begun, 30)
         async with other.http.stream("GET", f"/v1/requests/{request_of(got.id)}/events") as answer:
             async for line in answer.aiter_lines():
                 if "word1" in line:
@@ -276,7 +290,7 @@ async def test_a_cancel_on_one_replica_ends_the_streams_of_both(make_mills: Make
     async def followed() -> bool:
         return len(one.running.streams) == len(other.running.streams) == 1
 
-    await until(followed, 5)
+    await until(followed, 30)
     cancelled = await one.http.post(f"/v1/responses/{got.id}/cancel")
     assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
     for stream in await reading:
@@ -321,18 +335,17 @@ async def test_a_number_that_is_none_is_refused(make_mills: MakeMills, number: s
 async def test_a_stream_ends_although_nobody_can_reach_its_replica(
     make_mills: MakeMills, cancelled: bool
 ) -> None:
-    one, other = await make_mills(PACED)
+    gates = Gates(5)
+    one, other = await make_mills(PACED, provider=gates)
     got = Events()
     reading = asyncio.create_task(create(one, got, background=True))
-
-    async def begun() -> bool:
-        return "word3" in got.text
-
-    await until(begun, 5)
+    await until(lambda: says(got, "word3"), 30)
     del one.broker.queues[one.running.streams.queue.name]  # with what was in it
     if cancelled:
         await other.http.post(f"/v1/responses/{got.id}/cancel")
-    async with asyncio.timeout(8):
+    else:
+        gates.open("mill")
+    async with asyncio.timeout(60):
         await reading
     assert got.rising()
     if cancelled:
@@ -345,11 +358,13 @@ async def test_a_stream_ends_although_nobody_can_reach_its_replica(
 async def test_a_worker_that_is_lost_after_the_take_over_costs_no_text(
     make_mills: MakeMills,
 ) -> None:
-    one, other = await make_mills(PACED)
+    gates = Gates(20)
+    one, other = await make_mills(PACED, provider=gates)
     got = Events()
     await create(one, got, after("word5 "), background=True)
     await resume(other, got, after("word12 "))
     await one.worker_buses["mill"].break_connection()
+    gates.open("mill")
     await resume(other, got)
     await agrees(one, got)
     assert got.text == WORDS

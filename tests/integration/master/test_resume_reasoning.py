@@ -11,7 +11,9 @@ from openai import AsyncOpenAI
 
 from master import streams
 from master.api.response_events import HEAD
+from millrace.chaos.stack import until
 from queue_schemas.messages import Channel, TokenChunk
+from tests.integration.master.gated import Gates
 from tests.integration.master.mill import Mill, Streamed, a_script, installations
 from tests.integration.master.responses_client import Events, create, replay, resume
 from tests.integration.master.test_request_events import events, text_of
@@ -34,6 +36,10 @@ async def make_mills(migrated_url: str) -> AsyncGenerator[MakeMills, None]:
             return await stack.enter_async_context(made)
 
         yield make
+
+
+async def streams_something(mill: Mill) -> bool:
+    return len(mill.running.streams) > 0
 
 
 def thoughts_of(got: Events) -> str:
@@ -74,11 +80,15 @@ async def test_a_response_that_is_cut_while_it_thinks_or_later_goes_on_elsewhere
     make_mills: MakeMills, monkeypatch: pytest.MonkeyPatch, after: str
 ) -> None:
     monkeypatch.setattr(streams, "_WATCH_SECONDS", 3600)  # which would heal much
-    one, other = await make_mills(PACED)
+    gates = Gates(35)  # behind "word14"
+    one, other = await make_mills(PACED, provider=gates)
     got = Events()
     await create(one, got, lambda g: after in thoughts_of(g) + g.text, background=True)
     assert got.text != WORDS
-    await resume(other, got)
+    going_on = asyncio.create_task(resume(other, got))
+    await until(lambda: streams_something(other), 30)
+    gates.open("mill")
+    await going_on
     whole(got)
     assert (await replay(one, got.id)).last["output"] == got.last["output"]
 
@@ -118,8 +128,9 @@ async def test_an_ended_response_is_read_again_from_any_place(make_mills: MakeMi
         assert rest.last["output"] == got.last["output"]
 
 
-async def test_lost_thoughts_are_sent_again(
-    make_mills: MakeMills, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lost", ["thought", "thought19"], ids=["some", "the last"])
+async def test_lost_thoughts_are_sent_again_before_any_text(
+    make_mills: MakeMills, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
     one, _ = await make_mills(PACED)
     dropped: list[TokenChunk] = []
@@ -127,7 +138,7 @@ async def test_lost_thoughts_are_sent_again(
 
     def lossy(self: streams.Streams, message: Any) -> None:
         thinks = isinstance(message, TokenChunk) and message.channel is Channel.REASONING
-        if thinks and message.offset > 0 and len(dropped) < 2:
+        if thinks and message.offset > 0 and lost in message.text and len(dropped) < 2:
             dropped.append(message)
             return
         take(self, message)
@@ -136,7 +147,13 @@ async def test_lost_thoughts_are_sent_again(
     got = await one.streamed()
     assert dropped
     assert (got.reasoning, got.text) == (THOUGHTS, WORDS)
-    assert one.running.streams._live == {}
+    thoughts_come_first(got)
+    await one.nothing_open()
+
+
+def thoughts_come_first(got: Streamed) -> None:
+    kinds = ["reasoning" if "reasoning_content" in d else "text" for d in got._deltas()[1:-1]]
+    assert kinds == sorted(kinds), "text came before thoughts"
 
 
 async def test_a_chat_that_is_joined_late_elsewhere_has_all_thoughts_first(
@@ -156,8 +173,7 @@ async def test_a_chat_that_is_joined_late_elsewhere_has_all_thoughts_first(
     joined.append(await joining[0])
     for got in (first, *joined):
         assert (got.reasoning, got.text) == (THOUGHTS, WORDS)
-        kinds = ["reasoning" if "reasoning_content" in d else "text" for d in got._deltas()[1:-1]]
-        assert kinds == sorted(kinds), "text came before thoughts"
+        thoughts_come_first(got)
 
 
 async def test_a_browser_goes_on_after_any_thought(make_mills: MakeMills) -> None:

@@ -1,12 +1,14 @@
 """The last attempts of a strategy go to another model; a model that was named is kept."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 
+from master import attempts
 from master.redrive import NotRedrivable, redrive
 from millrace.chaos.stack import until
 from tests.integration.master.conftest import MakeMill
@@ -59,6 +61,18 @@ async def test_a_model_that_its_engine_does_not_have_is_replaced_at_once(
     ]
 
 
+async def test_another_model_does_not_wait_until_the_first_may_be_asked_again(
+    make_mill: MakeMill,
+) -> None:
+    mill = await make_mill(
+        broken(BUSY | {"retry_after_seconds": 170}),
+        a_script("whole", text="ground flour"),
+        max_attempts=2,
+    )
+    answer = await mill.ask("Why?", "millrace/auto")  # who asks gives up after 30 seconds
+    assert answer.json()["choices"][0]["message"]["content"] == "ground flour"
+
+
 async def test_a_client_that_named_a_model_gets_that_one_or_an_error(make_mill: MakeMill) -> None:
     mill = await make_mill(broken(BUSY), a_script("whole"), max_attempts=2)
     answer = await mill.ask("Why?", "broken")
@@ -70,8 +84,10 @@ async def test_a_client_that_named_a_model_gets_that_one_or_an_error(make_mill: 
 
 
 async def test_beyond_its_budget_a_model_is_retried_later_and_none_is_refused(
-    make_mill: MakeMill,
+    make_mill: MakeMill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What is spent comes back with time: here none goes by.
+    monkeypatch.setattr(attempts, "time", SimpleNamespace(monotonic=lambda: 0.0))
     mill = await make_mill(
         broken(BUSY | {"attempts": [1]}), a_script("whole"), retries_per_minute=2
     )
@@ -81,17 +97,18 @@ async def test_beyond_its_budget_a_model_is_retried_later_and_none_is_refused(
         rows = await mill.rows("SELECT count(*) FROM millrace.attempts WHERE attempt = 1")
         return bool(rows[0][0] == 4)
 
-    await until(all_failed_once, 10)
+    await until(all_failed_once, 30)
     waits = [
         float(row[0])
         for row in await mill.rows(
-            "SELECT extract(epoch FROM o.available_at - s.ready_at) FROM millrace.outbox o "
-            "JOIN millrace.subtasks s ON s.id = o.subtask_id WHERE o.attempt = 2 ORDER BY 1"
+            "SELECT extract(epoch FROM s.ready_at - a.finished_at) FROM millrace.subtasks s "
+            "JOIN millrace.attempts a ON a.subtask_id = s.id WHERE a.attempt = 1 ORDER BY 1"
         )
     ]
     assert [round(wait) for wait in waits[-2:]] == [30, 60]
     async with mill.running.engine.begin() as connection:
-        await connection.execute(text("UPDATE millrace.outbox SET available_at = now()"))
+        for change in ("outbox SET available_at = now()", "subtasks SET ready_at = now()"):
+            await connection.execute(text(f"UPDATE millrace.{change}"))
     assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
 
 
@@ -105,8 +122,7 @@ async def test_a_dead_request_is_done_again_once_and_stays_as_it_ended(
     assert [s["state"] for s in record["subtasks"]] == ["dead"]
 
     async def again(model: str | None) -> Any:
-        async with mill.running.engine.begin() as connection:
-            return await redrive(connection, UUID(request), model=model)
+        return await redrive(mill.running.engine, UUID(request), model=model)
 
     results = await asyncio.gather(*(again("whole") for _ in range(4)))
     assert len({result.id for result in results}) == 1
@@ -129,6 +145,5 @@ async def test_what_a_client_cancelled_is_not_done_again(make_mill: MakeMill) ->
         async for _ in response.aiter_lines():
             break
     await mill.until_state(request, "cancelled")
-    async with mill.running.engine.begin() as connection:
-        with pytest.raises(NotRedrivable, match="cancelled by its client"):
-            await redrive(connection, UUID(request))
+    with pytest.raises(NotRedrivable, match="cancelled by its client"):
+        await redrive(mill.running.engine, UUID(request))

@@ -267,7 +267,7 @@ async def test_those_who_watch_are_told(mill: Mill) -> None:
     async def all_came() -> bool:
         return len(seen) >= 5
 
-    await until(all_came, 5)
+    await until(all_came, 30)
     assert [(each["type"], each["detail"]["version"]) for each in seen] == [
         ("rule.proposed", 1),
         ("rule.active", 1),

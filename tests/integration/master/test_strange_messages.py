@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from bus.memory import MemoryBus
+from master.metrics import registry
 from millrace.chaos.stack import until
 from queue_schemas import topology
 from queue_schemas.codec import SIGNATURE_HEADER, KeyRing, encode
@@ -22,6 +24,7 @@ from queue_schemas.messages import (
     Usage,
 )
 from tests.integration.master.conftest import MakeMill
+from tests.integration.master.gated import Gates
 from tests.integration.master.mill import QUEUE_KEY, Mill, a_script
 
 KEY = KeyRing.parse(QUEUE_KEY)
@@ -121,7 +124,7 @@ async def test_garbage_is_put_aside_on_every_queue_and_nothing_dies(
     async def all_aside() -> bool:
         return len(mill.quarantined()) == len(QUEUES) * len(GARBAGE)
 
-    await until(all_aside, 5)
+    await until(all_aside, 30)
     assert all(mill.quarantined())
     if not signed:
         assert all("signature" in reason for reason in mill.quarantined())
@@ -179,7 +182,7 @@ async def test_a_message_signed_with_another_key_is_put_aside(
     async def aside() -> bool:
         return mill.quarantined() == ["the signature's key is not known here"]
 
-    await until(aside, 5)
+    await until(aside, 30)
     await still_answers(mill)
     assert "stranger" not in [worker["name"] for worker in mill.running.view.workers]
 
@@ -201,7 +204,7 @@ async def test_messages_about_unknown_things_change_nothing(make_mill: MakeMill)
         queues = [mill.broker.queues[name] for name in (topology.RESULTS.name, "workers")]
         return not any(q.ready or c._in_hand for q in queues for c in q.consumers)
 
-    await until(settled, 5)
+    await until(settled, 30)
     assert not mill.quarantined()
     assert not mill.broker.queues[topology.DEAD.name].ready
     assert await mill.count("attempts") == 1
@@ -222,8 +225,8 @@ CRAZY: dict[str, Callable[[Completed], Completed]] = {
 async def test_a_result_that_the_database_refuses_harms_no_other(
     make_mill: MakeMill, name: str
 ) -> None:
-    # Long enough that a busy machine finds it running.
-    mill = await make_mill(a_script(text="one two three", tokens_per_second=3))
+    gates = Gates(1)
+    mill = await make_mill(SCRIPT, provider=gates)
 
     async def claimed() -> Any:
         query = "SELECT id, request_id, execution FROM millrace.subtasks WHERE state = 'running'"
@@ -231,21 +234,32 @@ async def test_a_result_that_the_database_refuses_harms_no_other(
 
     async def forge(got: Any) -> None:
         if got.text and not forged:
-            row = await until(claimed, 5)
+            row = await until(claimed, 30)
             result = a_completed(subtask=row.id, request=row.request_id, execution=row.execution)
             forged.append(CRAZY[name](result))
             await publish(mill, topology.RESULTS.name, *encode(forged[0], KEY))
+            await until(partial(all_collected, mill), 30)
+            gates.open("mill")
 
     forged: list[Completed] = []
-    got = await asyncio.wait_for(mill.streamed(seen=forge), 15)
+    got = await asyncio.wait_for(mill.streamed(seen=forge), 60)
     assert forged
     assert got.ends_once()
     await still_answers(mill)
     await mill.idle()
 
 
+async def all_collected(mill: Mill) -> bool:
+    queue = mill.broker.queues[topology.RESULTS.name]
+    return not queue.ready and not queue.consumers[0]._in_hand
+
+
+def counter(name: str, **labels: str) -> float:
+    return registry.get_sample_value(f"millrace_{name}_total", {"model": "mill"} | labels) or 0.0
+
+
 async def test_a_late_result_changes_nothing_and_is_in_the_ledger(make_mill: MakeMill) -> None:
-    mill = await make_mill(a_script(text="word", tokens=1000, tokens_per_second=100))
+    mill = await make_mill(a_script(text="word", tokens=1000, tokens_per_second=20))
 
     async def delete(got: Any) -> None:
         if got.text:
@@ -253,7 +267,13 @@ async def test_a_late_result_changes_nothing_and_is_in_the_ledger(make_mill: Mak
 
     got = await mill.streamed(seen=delete)
     await mill.idle()
-    before = await mill.record(got.request)
+
+    async def own_is_in() -> dict[str, Any] | None:
+        record = await mill.record(got.request)
+        return record if record["subtasks"][0]["attempts"] else None
+
+    before = await until(own_is_in, 30)
+    await until(partial(all_collected, mill), 30)  # its own result is counted, too
     [subtask] = before["subtasks"]
     late = a_completed(
         request=got.request,
@@ -261,6 +281,7 @@ async def test_a_late_result_changes_nothing_and_is_in_the_ledger(make_mill: Mak
         worker="late",
         usage=Usage(prompt_tokens=7, completion_tokens=9),
     )
+    counted = [counter("results", outcome="late"), counter("tokens", kind="prompt")]
     await publish(mill, topology.RESULTS.name, *encode(late, KEY))
     await publish(mill, topology.RESULTS.name, *encode(late, KEY))
 
@@ -269,7 +290,7 @@ async def test_a_late_result_changes_nothing_and_is_in_the_ledger(make_mill: Mak
         lines = [a for a in record["subtasks"][0]["attempts"] if a["worker"] == "late"]
         return record if lines else None
 
-    after = await until(entered, 5)
+    after = await until(entered, 30)
     assert (after["state"], after["answer"]) == ("cancelled", None)
     assert after["finished_at"] == before["finished_at"]
     assert after["subtasks"][0]["state"] == "cancelled"
@@ -278,3 +299,7 @@ async def test_a_late_result_changes_nothing_and_is_in_the_ledger(make_mill: Mak
         ("completed", False, 9)
     ]
     assert after["usage"]["completion_tokens"] >= 9
+
+    await until(partial(all_collected, mill), 30)
+    counted_now = [counter("results", outcome="late"), counter("tokens", kind="prompt")]
+    assert counted_now == [counted[0] + 1, counted[1] + 7], "it was delivered twice, and done once"

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from bus.memory import MemoryBus
+from master import onlookers
 from millrace.chaos.stack import until
 from queue_schemas import topology
 from queue_schemas.messages import TokenChunk
@@ -15,7 +17,7 @@ from tests.integration.master.moody import BUSY, Moody, Turn, always
 FIRST = "the wheel turns because of water"
 OTHER = "a stone lies in the grass and nobody knows why it does"
 PACE = 0.03
-LEASE = 6.0
+LEASE = 60.0
 
 MakeMills = Callable[[Moody], Awaitable[list[Mill]]]
 
@@ -36,8 +38,11 @@ async def make_mills(migrated_url: str) -> AsyncGenerator[MakeMills, None]:
                     heartbeat_seconds=0.2,
                 )
             )
-            for name in (topology.RESULTS.name, topology.WORKERS.name):
-                await mills[0].broker.queues[name].consumers[0].cancel()
+            bus = mills[0].running.bus
+            assert isinstance(bus, MemoryBus)
+            for consumer in bus._consumers:
+                if consumer.queue.spec.name in {topology.RESULTS.name, topology.WORKERS.name}:
+                    await consumer.cancel()
             return mills
 
         yield make
@@ -68,6 +73,7 @@ async def test_a_redelivered_text_that_another_replica_collects_does_not_contrad
     engine = Moody(Turn(FIRST, PACE, hangs=True), Turn(OTHER))
     streaming, _ = await make_mills(engine)
     lose_chunks_of_the_second(streaming, engine, monkeypatch)
+    monkeypatch.setattr(onlookers, "PATIENCE_SECONDS", 60)  # however long this machine stands still
 
     async def lose(got: Streamed) -> None:
         if "wheel turns" in got.text and len(engine.asked) == 1:
@@ -87,6 +93,7 @@ async def test_a_retried_text_that_another_replica_collects_does_not_contradict_
     engine = Moody(Turn(FIRST, PACE, error=BUSY), Turn(OTHER))
     streaming, _ = await make_mills(engine)
     lose_chunks_of_the_second(streaming, engine, monkeypatch)
+    monkeypatch.setattr(onlookers, "PATIENCE_SECONDS", 60)  # however long this machine stands still
     got = await streaming.streamed()
     await agrees(streaming, got)
     assert got.text == f"{FIRST} and so on"
@@ -103,7 +110,7 @@ async def test_a_second_result_waits_only_for_a_replica_that_lives(make_mills: M
     await streaming.broker.queues[streaming.running.streams.queue.name].consumers[0].cancel()
     record = await other.until_state(request, "completed")
     assert record["answer"] == FIRST
-    await until(lambda: _idle(other), 10)
+    await until(lambda: _idle(other), 30)
 
 
 async def _idle(mill: Mill) -> bool:

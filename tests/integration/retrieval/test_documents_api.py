@@ -95,7 +95,8 @@ async def test_a_url_of_this_machine_fails_without_saying_why(mill: Mill) -> Non
     done = await ended(mill, sent["id"])
     assert (done["state"], done["error"]["code"]) == ("failed", "url_not_allowed")
     retried = await mill.http.post(f"/v1/documents/{sent['id']}/retry")
-    assert (retried.status_code, retried.json()["state"]) == (200, "waiting")
+    assert retried.status_code == 200
+    assert retried.json()["state"] in {"waiting", "running"}  # the loop may have it already
     assert (await ended(mill, sent["id"]))["state"] == "failed"
 
 
@@ -335,7 +336,7 @@ async def test_of_two_of_one_name_in_one_form_the_last_one_stays(mill: Mill) -> 
     async def alone() -> bool:
         return await mill.count("documents") == 1
 
-    await until(alone, 10)
+    await until(alone, 60)
     (left,) = (await mill.http.get("/v1/documents")).json()["data"]
     assert left["bytes"] == 3
     assert left["id"] == answer.json()["data"][1]["id"]

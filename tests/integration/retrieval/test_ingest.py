@@ -1,7 +1,9 @@
 """From stored content to chunks that can be found, with everything that may come in between."""
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Iterator
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,6 +22,8 @@ from queue_schemas.states import DocumentStage, DocumentState
 from tests.doubles.embedding_engine import EmbeddingEngine
 from tests.integration.retrieval.ingests import WORDS, Bench, bench
 
+FEW = {"ingest_batch": 3, "ingest_max_attempts": 3, "ingest_retry_seconds": 600}
+"""A pause that no machine that stands still outlasts; who wants it to be over says so."""
 SMALL = {"method": "words", "size": 4, "overlap": 0}
 TEXT = " ".join(f"word{n}" for n in range(40))
 TEN = [" ".join(f"word{n}" for n in range(start, start + 4)) for start in range(0, 40, 4)]
@@ -34,12 +38,24 @@ class Switch:
         await self.engine(scope, receive, send)  # type: ignore[arg-type]  # ASGI's are Any
 
 
-def slowly(answer: Any) -> Any:
+def gated(engine: EmbeddingEngine, first: int = 0) -> threading.Event:
+    """It answers only while this is set, and the first calls in any case."""
+    may, answer = threading.Event(), engine.answer
+    may.set()
+
     async def later(call: Any, send: Any) -> None:
-        await asyncio.sleep(1.5)
+        while not may.is_set() and len(engine.calls) > first:  # noqa: ASYNC110 - another thread's
+            await asyncio.sleep(0.01)
         await answer(call, send)
 
-    return later
+    engine.answer = later  # type: ignore[method-assign]  # to wait is all it is for
+    return may
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long lease, which no machine that stands still outlasts, is renewed ten times a second."""
+    monkeypatch.setattr("master.retrieval.ingest._RENEWALS", 600)
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +71,7 @@ async def here(
 ) -> AsyncGenerator[Bench]:
     made, url = switch
     made.engine = EmbeddingEngine()
-    async with bench(
-        engine, tenant, made.engine, url, ingest_batch=3, ingest_max_attempts=3
-    ) as ready:
+    async with bench(engine, tenant, made.engine, url, **FEW) as ready:
         yield ready
 
 
@@ -118,18 +132,19 @@ async def test_a_model_that_does_not_answer_is_asked_again_later_and_then_given_
 
 async def test_what_was_embedded_is_not_embedded_again(here: Bench) -> None:
     document = await here.add(TEXT, chunking=SMALL)
+    may = gated(here.model, first=4)  # not all of them: what the model is comes before
+    may.clear()
     stopped = asyncio.create_task(here.ingest(document))
 
     async def some() -> bool:
         found = await here.rows("SELECT 1 FROM millrace.drafts WHERE embedding IS NOT NULL")
         return len(found) >= 3
 
-    await until(some, 20)
+    await until(some, 60)
     stopped.cancel()
     with pytest.raises(asyncio.CancelledError):
         await stopped
-    if (await here.now(document)).state is DocumentState.READY:
-        return  # it was faster
+    may.set()
     async with as_tenant(here.engine, here.tenant) as connection:
         _, embedded = await drafts.counts(connection, document.id)
     before = sum(len(batch) for batch in here.model.batches)
@@ -168,19 +183,32 @@ async def test_a_document_whose_ingests_all_died_is_given_up(here: Bench) -> Non
     }
 
 
+@pytest.mark.usefixtures("often")
 async def test_the_lease_is_kept_while_a_model_takes_its_time(
     engine: AsyncEngine, tenant: UUID, switch: tuple[Switch, str]
 ) -> None:
     made, url = switch
     made.engine = slow = EmbeddingEngine()
-    slow.answer = slowly(slow.answer)  # type: ignore[method-assign]  # to be slow is all it is for
-    async with bench(engine, tenant, slow, url, ingest_lease_seconds=0.9) as here:
-        document = await here.add("one two")
+    may = gated(slow)
+    async with bench(engine, tenant, slow, url, ingest_lease_seconds=60) as here:
+        # What the model is asked once, and what renews the lease beside the clock, comes before.
+        assert await here.ingest(await here.add("zero", "zero.txt")) is Outcome.READY
+        may.clear()
+        document, asked = await here.add("one two"), len(slow.calls)
         running = asyncio.create_task(here.ingest(document))
-        while not running.done():
-            await asyncio.sleep(0.2)
-            assert await due(here.work, 10) == []
-        assert running.result() is Outcome.READY
+        await slow.wait_for(lambda: len(slow.calls) > asked)
+        query = "SELECT lease_until FROM millrace.documents WHERE id = :id"
+        seen: set[datetime] = set()
+
+        async def kept() -> bool:
+            [row] = await here.rows(query, id=document.id)
+            seen.add(row.lease_until)
+            return len(seen) > 2
+
+        await until(kept, 60)
+        assert await due(here.work, 10) == []
+        may.set()
+        assert await running is Outcome.READY
 
 
 @pytest.mark.parametrize(
@@ -257,7 +285,7 @@ async def test_a_document_that_is_deleted_meanwhile_leaves_nothing(here: Bench) 
     async def cut() -> bool:
         return bool(await here.rows("SELECT 1 FROM millrace.drafts"))
 
-    await until(cut, 20)
+    await until(cut, 60)
     async with as_tenant(here.engine, here.tenant) as connection:
         await documents.remove(connection, here.tenant, document.id)
     assert await running in {Outcome.NOT_OURS, Outcome.READY}
@@ -274,10 +302,10 @@ async def test_two_loops_share_what_waits_and_each_document_is_done_once(here: B
         states = await here.rows("SELECT state, tries, attempt FROM millrace.documents")
         return all(row.state == "ready" for row in states)
 
-    await until(all_ready, 30)
+    await until(all_ready, 60)
     late = await here.add("one more", "late.txt")
     loops[0].announce([(here.tenant, late.id)])
-    await until(all_ready, 10)
+    await until(all_ready, 60)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -286,20 +314,24 @@ async def test_two_loops_share_what_waits_and_each_document_is_done_once(here: B
         assert (await here.now(document)).attempt == 1
 
 
+@pytest.mark.usefixtures("often")
 async def test_who_finds_its_lease_taken_stops_at_once(
     engine: AsyncEngine, tenant: UUID, switch: tuple[Switch, str]
 ) -> None:
     made, url = switch
     made.engine = slow = EmbeddingEngine()
-    slow.answer = slowly(slow.answer)  # type: ignore[method-assign]  # to be slow is all it is for
-    async with bench(engine, tenant, slow, url, ingest_lease_seconds=0.6) as here:
-        document = await here.add(TEXT, chunking=SMALL)
+    may = gated(slow)
+    async with bench(engine, tenant, slow, url, ingest_lease_seconds=60) as here:
+        # The model is checked before, so that what it never answers is about the document.
+        assert await here.ingest(await here.add("zero", "zero.txt")) is Outcome.READY
+        may.clear()
+        document = await here.add(TEXT)
         running = asyncio.create_task(here.ingest(document))
 
         async def cut() -> bool:
             return bool(await here.rows("SELECT 1 FROM millrace.drafts"))
 
-        await until(cut, 20)
+        await until(cut, 60)
         async with as_tenant(here.engine, here.tenant) as connection:
             await collections.change(connection, here.tenant, "default", language="german")
         assert await running is Outcome.NOT_OURS
@@ -354,7 +386,7 @@ async def test_settings_that_change_after_the_claim_have_the_document_done_again
         async def about_to_store() -> bool:
             return (await here.now(document)).stage is DocumentStage.STORE
 
-        await until(about_to_store, 20)
+        await until(about_to_store, 60)
     assert await ingesting is Outcome.AGAIN
     now = await here.now(document)
     assert (now.state, now.tries, now.error) == (DocumentState.WAITING, 0, None)

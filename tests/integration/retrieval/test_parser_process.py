@@ -14,7 +14,7 @@ import pytest
 import uvloop
 
 from master.retrieval.chunking import Chunking, Draft, Method
-from master.retrieval.parsing import frames, portions
+from master.retrieval.parsing import frames, parser_process, portions
 from master.retrieval.parsing.parsed import ParseError, Pieces
 from master.retrieval.parsing.parser_process import Limits, ParserProcess, ParserUnavailable
 from tests.doubles import evil_files
@@ -123,15 +123,20 @@ async def test_a_refusal_comes_back_and_the_child_stays(parser: ParserProcess) -
 
 
 async def test_a_document_over_its_wall_clock_is_killed_and_the_next_is_read() -> None:
-    async with of_limits(wall_seconds=3) as parser:
+    async with of_limits() as parser:
         await ask(parser)
         before = idle_pid(parser)
+        parser._limits = Limits(wall_seconds=3)  # of this one alone: any may stand still so long
         assert await code_of(parser, SLOW, "a.html") == "parse_limit"
         assert is_gone(before)
+        parser._limits = Limits()
         await ask(parser)
 
 
-async def test_a_document_over_its_processor_time_is_killed_and_the_next_is_read() -> None:
+async def test_a_document_over_its_processor_time_is_killed_and_the_next_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(parser_process, "_END_SECONDS", 60)
     async with of_limits(cpu_seconds=1) as parser:
         with pytest.raises(ParseError, match="parse_limit: more processor time"):
             await parser.parse(SLOW, "a.html", WHOLE)
@@ -154,10 +159,19 @@ async def test_a_child_that_died_idle_costs_nobody_anything(parser: ParserProces
     assert is_gone(before)
 
 
-async def test_a_child_that_dies_at_work_costs_that_document_only(parser: ParserProcess) -> None:
+async def test_a_child_that_dies_at_work_costs_that_document_only(
+    parser: ParserProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = asyncio.Event()
+    read_answer = parser_process._Child._read_answer
+
+    async def noted(child: parser_process._Child) -> parser_process._Answer:
+        taken.set()
+        return await read_answer(child)
+
+    monkeypatch.setattr(parser_process._Child, "_read_answer", noted)
     asking = asyncio.create_task(code_of(parser, SLOW, "a.html"))
-    await busy_pid(parser)
-    await asyncio.sleep(2)  # it has taken the document by then; before, another child would
+    await taken.wait()  # before, another child would take the document
     os.kill(await busy_pid(parser), signal.SIGKILL)
     assert await asking == "parse_limit"
     await ask(parser)

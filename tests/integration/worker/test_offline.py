@@ -19,7 +19,7 @@ async def test_one_machine_serves_what_is_left(monkeypatch: pytest.MonkeyPatch) 
 
     with capture_logs() as logs:
         async with workers_here(MemoryBroker(), Registry(models=models), 0.2):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not any(line["event"] == "worker.ready" for line in logs):  # noqa: ASYNC110 - it is only logged
                     await asyncio.sleep(0.01)
 

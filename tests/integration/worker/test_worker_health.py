@@ -51,7 +51,7 @@ async def reasons(http: httpx2.AsyncClient, reason: str | None) -> dict[str, Any
         assert (answer.status_code == 200) is (body.get("reason") is None)
         return body if body.get("reason") == reason else None
 
-    return await until(said, 20)
+    return await until(said, 30)
 
 
 class Away(Scripted):
@@ -138,7 +138,8 @@ async def test_a_pod_drains_what_runs_and_leaves_the_rest(
     rabbitmq_url: str, tmp_path: Path
 ) -> None:
     """As Kubernetes does it: the worker is there before its broker, is probed, gets one SIGTERM."""
-    script = {"tokens": 200, "tokens_per_second": 50}
+    # Long enough for somebody who stands still for a while to see it drain.
+    script = {"tokens": 60, "tokens_per_second": 5}
     (tmp_path / "models.yaml").write_text(
         f"models: [{{name: mill, provider: scripted, options: {script}}}]".replace("'", "")
     )
@@ -179,13 +180,13 @@ async def _drained(http: httpx2.AsyncClient, process: stack.Started, url: str) -
         await reasons(http, "draining")
         await bus.publish(queue, *encode(late))
         assert (await http.get("/live")).status_code == 200
-        await results.wait_for(lambda all_: all_, 30)
+        await results.wait_for(lambda all_: all_, 60)
         code = await asyncio.to_thread(process.wait, 30)
 
         depth = await bus.depth(queue)
     [result] = results.messages
     assert isinstance(result, Completed)
-    assert (result.subtask, len(result.text.split())) == (running.subtask, 200)
+    assert (result.subtask, len(result.text.split())) == (running.subtask, 60)
     assert code == 0
     assert depth is not None
     assert depth.ready == 1, "the late one; what was answered is acknowledged"
@@ -201,7 +202,7 @@ def test_a_worker_waits_for_its_broker_when_told_to_and_can_be_stopped_then(
     try:
         asyncio.run(until(lambda: _says(log, "worker.no_broker"), 60))
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
     finally:
         process.kill()
     assert "Traceback" not in log.read_text()

@@ -10,8 +10,9 @@ from pydantic_settings import BaseSettings
 
 from master.embedder.settings import EmbedderSettings
 from master.planning.strategies import STRATEGIES
-from master.settings import MasterSettings
+from master.settings import CelerySettings, MasterSettings
 from millrace.cli import COMMANDS
+from millrace.logs import LogSettings
 from millrace.scaling.settings import ScalingSettings
 from queue_schemas.registry import Registry
 from scripts.regenerate import redraw
@@ -21,7 +22,14 @@ REPOSITORY = Path(__file__).parents[3]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 OPERATIONS = (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-SETTINGS = (EmbedderSettings, MasterSettings, ScalingSettings, WorkerSettings)
+SETTINGS = (
+    CelerySettings,
+    EmbedderSettings,
+    LogSettings,
+    MasterSettings,
+    ScalingSettings,
+    WorkerSettings,
+)
 
 PACKAGES = "master|worker|bus|db|millrace|queue_schemas|tests|docs|scripts"
 

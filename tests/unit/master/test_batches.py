@@ -16,7 +16,7 @@ async def running(
     task = asyncio.create_task(batches.run(write, refuse))
     try:
         yield
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await batches.drain()
     finally:
         task.cancel()

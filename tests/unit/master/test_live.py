@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from master.aggregation.cursor import PartText, final_text
 from master.aggregation.layout import layout
 from master.ending import Ending
-from master.live import Live, Reasoning, Status, Text
+from master.live import Grown, Live, Reasoning, Status, Text
 from master.planning.plan import AggregatorName, Plan, Step, StepKind
 from queue_schemas.messages import Channel, Completed, TokenChunk
 from queue_schemas.states import RequestState
@@ -116,7 +116,7 @@ async def test_a_step_that_cannot_begin_yet_is_not_waited_for() -> None:
 
 async def test_a_follower_hears_of_it_while_it_waits() -> None:
     live, _ = a_live()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         items = live.follow(10)
         following = asyncio.create_task(anext(items))
         await settle()
@@ -179,7 +179,7 @@ async def test_a_slow_follower_misses_nothing_while_another_one_waits() -> None:
     await settle()
     live.take(chunk(subtask, 8, "three"))
     await settle()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         assert await anext(slow) == Text("two three")
     live.end(Ending(RequestState.COMPLETED, answer="one two three"))
     assert await quick == "one two three"
@@ -209,7 +209,7 @@ async def test_everybody_who_waits_for_the_end_is_told(who: int) -> None:
     waiting = [asyncio.create_task(live.ended()) for _ in range(who)]
     await settle()
     live.end(Ending(RequestState.FAILED))
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         assert all([await wait for wait in waiting])
 
 
@@ -222,3 +222,19 @@ async def test_thoughts_that_come_while_a_client_takes_others_are_shown_before_t
     live.end(Ending(RequestState.COMPLETED, answer="text"))
     rest = [item async for item in following]
     assert rest[:2] == [Reasoning("second"), Text("text")]
+
+
+async def test_who_asks_is_told_of_parts_that_grow_before_their_turn() -> None:
+    live, (_, second) = a_live(2)
+    watching = live.follow(5, parts=True)
+    plain = live.follow(5)
+    status = [await anext(watching), await anext(plain)]
+    assert all(isinstance(each, Status) for each in status)
+    assert isinstance(await anext(watching), Grown)
+    hearing, waiting = asyncio.create_task(anext(watching)), asyncio.create_task(anext(plain))
+    live.take(chunk(second, 0, "Later."))
+    assert isinstance(await hearing, Grown)
+    live.end(Ending(RequestState.CANCELLED))
+    assert isinstance(await waiting, Ending)
+    assert isinstance(await anext(watching), Grown)
+    assert isinstance(await anext(watching), Ending)

@@ -13,7 +13,12 @@ FIRST, SECOND = uuid4(), uuid4()
 
 
 def chunk(
-    text: str, offset: int, execution: UUID = FIRST, attempt: int = 1, delivery: int = 0
+    text: str,
+    offset: int,
+    execution: UUID = FIRST,
+    attempt: int = 1,
+    delivery: int = 0,
+    thought: int = 0,
 ) -> TokenChunk:
     return TokenChunk(
         request=uuid4(),
@@ -22,6 +27,7 @@ def chunk(
         execution=execution,
         delivery=delivery,
         offset=offset,
+        thought=thought,
         text=text,
     )
 
@@ -46,6 +52,16 @@ def test_a_missing_chunk_shows_as_a_gap_and_is_not_skipped() -> None:
     part.take(chunk("Hel", 0))
     assert part.take(chunk("you", 6)) is Verdict.GAP
     assert part.text == "Hel"
+
+
+def test_text_waits_for_the_thoughts_that_go_before_it() -> None:
+    part = PartStream()
+    part.think(chunk("Water f", 0))
+    assert part.take(chunk("It turns", 0, thought=12)) is Verdict.GAP
+    assert part.text == ""
+    part.think(chunk("Water falls.", 0))
+    assert part.take(chunk("It turns", 0, thought=12)) is Verdict.NEWS
+    assert (part.reasoning, part.text) == ("Water falls.", "It turns")
 
 
 def test_a_redelivery_that_agrees_is_skipped_until_it_says_something_new() -> None:

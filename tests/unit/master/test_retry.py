@@ -3,7 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from master.retry import LONGEST_DELAY_SECONDS, Again, GiveUp, decide, decide_on_loss
+from master.retry import (
+    LONGEST_DELAY_SECONDS,
+    LONGEST_RETRY_AFTER_SECONDS,
+    Again,
+    GiveUp,
+    decide,
+    decide_on_loss,
+)
+from master.settings import MasterSettings
 from queue_schemas.messages import ErrorKind
 from queue_schemas.states import SubtaskState
 
@@ -22,6 +30,19 @@ def test_a_transient_failure_waits_longer_each_time() -> None:
 def test_an_engine_that_names_a_time_is_given_it() -> None:
     decision = decide(ErrorKind.TRANSIENT, 1, max_attempts=5, retry_after_seconds=7.0, chance=0.0)
     assert decision == Again(7.0)
+
+
+def test_an_engine_that_names_an_hour_is_asked_again_while_the_request_lives() -> None:
+    most, lives = (
+        MasterSettings.model_fields[n].default for n in ("max_attempts", "request_seconds")
+    )
+    waits = [
+        decide(ErrorKind.TRANSIENT, attempt, max_attempts=most, retry_after_seconds=hour)
+        for attempt in range(1, most)
+        for hour in (3600.0, float("inf"))
+    ]
+    assert set(waits) == {Again(LONGEST_RETRY_AFTER_SECONDS)}
+    assert (most - 1) * LONGEST_RETRY_AFTER_SECONDS < lives
 
 
 def test_the_last_attempt_ends_dead() -> None:

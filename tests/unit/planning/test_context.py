@@ -3,6 +3,7 @@ from hypothesis import strategies as st
 
 from master.planning.chat import estimate_tokens
 from master.planning.context import (
+    bare_question,
     cut,
     find_context,
     select_passages,
@@ -27,6 +28,17 @@ def test_the_question_and_the_sources_are_found_in_the_user_message():
         (1, "mill & race.md", "Water turns the wheel."),
         (2, "b.txt", "Wind turns sails."),
     ]
+
+
+def test_what_was_asked_is_told_from_what_came_with_it():
+    for asked in (
+        rag_prompt("What turns the wheel?", *TWO, attached=True),
+        "<attached_files>a.md</attached_files>\nWhat turns the wheel?",
+    ):
+        assert bare_question(_user(asked)) == "What turns the wheel?"
+    for plain in ("What turns\nthe wheel?", "", "<attached_files>a.md</attached_files>"):
+        assert bare_question(_user(plain)) is None
+    assert bare_question(()) is None
 
 
 def test_sources_in_the_system_message_belong_to_the_users_question():

@@ -41,7 +41,7 @@ async def running(slow: Slow, **settings: float) -> AsyncGenerator[Gathering, No
 
 
 async def until(condition: object) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # type: ignore[operator]  # noqa: ASYNC110  a lambda of the test's
             await asyncio.sleep(0.001)
 

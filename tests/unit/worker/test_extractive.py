@@ -1,6 +1,6 @@
 """Answering by quotation: what is found, how it reads, and when it says that it does not know."""
 
-import asyncio
+import time
 
 import pytest
 from hypothesis import given
@@ -198,9 +198,6 @@ def test_any_document_and_any_question_get_an_answer(text: str, question: str) -
 def test_it_is_quick() -> None:
     given = passages(*[HANDBOOK] * 40)
 
-    async def timed() -> float:
-        began = asyncio.get_running_loop().time()
-        answer("How do I stop a wheel by its sluice?", given)
-        return asyncio.get_running_loop().time() - began
-
-    assert asyncio.run(timed()) < 2
+    began = time.process_time()  # not of the clock: others may have the processor, too
+    answer("How do I stop a wheel by its sluice?", given)
+    assert time.process_time() - began < 2

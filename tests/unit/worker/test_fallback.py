@@ -10,6 +10,7 @@ import pytest
 
 from queue_schemas.messages import Channel, Completed, ErrorKind, Failed, SubtaskRequest
 from queue_schemas.registry import Model
+from tests.doubles.no_waiting import no_waiting
 from tests.doubles.subtasks import a_model, a_subtask
 from worker.execute import begin, execute
 from worker.providers.breaker import FIRST_PAUSE_SECONDS
@@ -248,6 +249,7 @@ async def test_an_engine_that_ends_without_saying_so_has_failed() -> None:
 
 
 async def test_an_engine_that_is_silent_gives_way_before_and_within_the_text() -> None:
+    no_waiting(asyncio.get_running_loop())  # those that speak are not late because we stood still
     engines = Lines([math.inf]), Lines(["The mill", math.inf]), Lines([" turns.", DONE])
 
     outcome = await completed(

@@ -131,6 +131,46 @@ def test_metrics_count_what_was_done() -> None:
 
 
 def test_what_was_never_counted_is_0_and_not_missing() -> None:
-    body = metrics.render(metrics.make_registry(standing())).decode()
+    body = metrics.render(metrics.make_registry(standing()))[0].decode()
     assert 'millrace_worker_executions_total{model="mill",outcome="failed"} 0.0' in body
     assert 'millrace_worker_ready{model="mill"} 0.0' in body
+
+
+def test_how_fast_its_engine_writes_is_told() -> None:
+    worker = standing()
+    for gap in (0.0, 0.001, 0.02, 1e9):
+        worker.pace.inter_token.note(gap)
+    usage = Usage(completion_tokens=11, engine_seconds=1.5, first_token_seconds=1.0)
+    worker.count(outcome(Completed, usage=usage, text="x", finish_reason="stop"))
+    poison = {"kind": ErrorKind.POISON, "code": "worker_lost", "message": "x"}
+    worker.count(outcome(Failed, **poison))
+    registry = metrics.make_registry(worker)
+    for name, labels, expected in (
+        ("inter_token_seconds_bucket", {"le": "0.001"}, 2),
+        ("inter_token_seconds_bucket", {"le": "0.025"}, 3),
+        ("inter_token_seconds_count", {}, 4),
+        ("first_token_seconds_count", {}, 1),
+        ("tokens_per_second_sum", {}, 20),
+        ("engine_failures_total", {"kind": "poison"}, 1),
+        ("engine_failures_total", {"kind": "transient"}, 0),
+        ("redeliveries_total", {}, 0),
+    ):
+        found = registry.get_sample_value(f"millrace_worker_{name}", {"model": "mill"} | labels)
+        assert found == expected, name
+
+
+@pytest.mark.parametrize(
+    "accept",
+    ["", "application/openmetrics-text;version=x", "\xff" * 999],
+    ids=["nothing", "no number", "long"],
+)
+def test_every_scraper_of_a_worker_gets_something(accept: str) -> None:
+    worker = standing()
+    registry = metrics.make_registry(worker)
+    status, media_type, body = health.answer("/metrics", worker, registry, accept)
+    assert (status, media_type) == (200, metrics.MEDIA_TYPE)
+    assert b"millrace_worker_ready" in body
+    open_metrics = "application/openmetrics-text;version=1.0.0"
+    said = health.answer("/metrics", worker, registry, open_metrics)[2]
+    assert said.endswith(b"# EOF\n")
+    assert b"_created" not in said
