@@ -53,11 +53,13 @@ class QueueEntry(BaseModel):
 
     model: str
     queue: str
-    ready: int | None
+    ready: int | None = Field(description="Null: there is no such queue, or nobody can say.")
     consumers: int | None
     db_ready: int
+    db_delayed: int = Field(description="Pausing before their next try; in no other number.")
     db_queued: int
     db_running: int
+    window: int = Field(description="The most that may be on the queue at once.")
     min_workers: int = Field(description="That are kept, by whoever scales.")
     max_workers: int
 
@@ -67,6 +69,9 @@ class QueueList(BaseModel):
 
     object: Literal["list"]
     data: list[QueueEntry]
+    broker_answers: bool = Field(
+        description="False: `ready` and `consumers` are not known; all else is the database's."
+    )
 
 
 class Health(BaseModel):
@@ -97,6 +102,41 @@ class RetriedRequest(BaseModel):
     object: Literal["request"]
     retry_of: str
     fresh: bool = Field(description="False: it had been made before.")
+
+
+class ListedRecord(BaseModel):
+    """A request, as a list shows it."""
+
+    id: str
+    object: Literal["request"]
+    state: RequestState
+    model: str
+    strategy: str
+    user: str | None
+    question: str | None = Field(
+        description="Its first line, without documents that came with it, or what a front end's "
+        "background prompt is for; null: it was deleted."
+    )
+    error: str | None = Field(description="Code of what went wrong.")
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    seconds: float = Field(description="From its beginning to its end, or until now.")
+    subtasks: int
+    ended: int = Field(description="Subtasks that have ended, however.")
+    tokens: int = Field(description="Of all executions that have ended.")
+    task: str | None = Field(description="A front end's background prompt, by its name.")
+    score: float | None = Field(description="0 to 1: what a person gave the answer last.")
+
+
+class RequestList(BaseModel):
+    """`GET /v1/requests`: the newest first."""
+
+    object: Literal["list"]
+    data: list[ListedRecord]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
 
 
 class SeamRecord(BaseModel):
@@ -136,6 +176,12 @@ class SubtaskRecord(BaseModel):
     model: str
     worker: str | None
     attempt: int
+    ready_at: str | None = Field(
+        description="Since when it could have begun; ahead during a pause before its next try."
+    )
+    queued_at: str | None = Field(description="When the broker had it.")
+    started_at: str | None
+    finished_at: str | None
     queue_seconds: float | None
     first_token_seconds: float | None
     total_seconds: float | None

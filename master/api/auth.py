@@ -30,14 +30,18 @@ class KnownKeys:
 
     async def tenant_of(self, headers: Headers, now: float) -> StoredKey:
         """The valid key of a request. Raises 401."""
-        plain = bearer(headers.get("authorization"))
-        key = await self._find(prefix_of(plain), now)
+        return await self.owner_of(bearer(headers.get("authorization")), now)
+
+    async def owner_of(self, plain: str, now: float) -> StoredKey:
+        """The valid key that reads so. Raises 401."""
+        key = await self.find(prefix_of(plain), now)
         valid = matches(plain, key.digest if key else None)
         if not valid or key is None or key.revoked_at is not None:
             raise errors.invalid_api_key()
         return key
 
-    async def _find(self, prefix: str, now: float) -> StoredKey | None:
+    async def find(self, prefix: str, now: float) -> StoredKey | None:
+        """The key with this public prefix, revoked or not."""
         cached = self._cached.get(prefix)
         if cached is None or cached.until < now:
             with outages.answered():
@@ -48,6 +52,10 @@ class KnownKeys:
                 self._cached.clear()
             self._cached[prefix] = cached
         return cached.key
+
+    def forget(self, prefix: str) -> None:
+        """Look this key up again; it was made or revoked here."""
+        self._cached.pop(prefix, None)
 
 
 def asker(key: StoredKey, headers: Headers, user: str | None) -> Asker:

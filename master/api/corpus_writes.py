@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db.collections import Gone
 from db.tenancy import as_tenant
 from master.api import outages
-from master.batches import is_busy
+from master.outages import is_busy
 from master.running import Running
 
 LOCK_TIMEOUT: Final = "3s"

@@ -13,7 +13,7 @@ from db.documents import StoredDocument
 from db.tenancy import as_tenant
 from master.api import errors, sse
 from master.api.corpus_answers import document
-from master.batches import is_outage
+from master.outages import is_outage
 from master.running import Running
 from queue_schemas.states import DocumentState
 

@@ -53,19 +53,30 @@ async def send_documents(request: Request) -> Response:
     key = await ring(request).tenant_of(request.headers, time.monotonic())
     async with upload_room(request).of(bytes_of(request, master.settings.max_upload_bytes)):
         said, incoming = await read_documents(request, master.settings)
-        stored = await _store(master, key.tenant, said, incoming)
-    waiting = [each.id for each, _ in stored if each.state is DocumentState.WAITING]
-    master.announce((key.tenant, identity) for identity in waiting)
+        stored = await store(master, key.tenant, said, incoming)
     data = [document(each) | {"duplicate": not created} for each, created in stored]
     return JSONResponse({"object": "list", "data": data, "has_more": False}, status_code=202)
 
 
-async def _store(
+async def store(
+    master: Running, tenant: UUID, said: DocumentSettings, incoming: list[Incoming]
+) -> list[tuple[StoredDocument, bool]]:
+    """All of them, or none, as they were sent; each with whether it is new. They are announced.
+
+    Raises `ApiError` 400, 404, 409 or 503.
+    """
+    stored = await _stored(master, tenant, said, incoming)
+    waiting = [each.id for each, _ in stored if each.state is DocumentState.WAITING]
+    master.announce((tenant, identity) for identity in waiting)
+    return stored
+
+
+async def _stored(
     master: Running, tenant: UUID, said: DocumentSettings, incoming: list[Incoming]
 ) -> list[tuple[StoredDocument, bool]]:
     wanted = new_collection(master.registry(), said.collection, said)
 
-    async def store(connection: AsyncConnection) -> list[tuple[StoredDocument, bool]]:
+    async def add_all(connection: AsyncConnection) -> list[tuple[StoredDocument, bool]]:
         try:
             collection = await collections.ensure(connection, tenant, wanted)
         except UnknownLanguage as unknown:
@@ -82,7 +93,7 @@ async def _store(
                 await documents.remove_older(connection, each)
         return [stored[place] for place in range(len(incoming))]
 
-    return await written(master, tenant, store)
+    return await written(master, tenant, add_all)
 
 
 def _in_turn(incoming: list[Incoming]) -> list[int]:
@@ -125,7 +136,7 @@ async def list_documents(
     master = running(request)
     key = await ring(request).tenant_of(request.headers, time.monotonic())
     warn_of(sorted(request.query_params.keys() - _LISTED_BY), strict=True)
-    last = _identity(after) if after is not None else None
+    last = identity_of(after) if after is not None else None
     with outages.answered():
         async with as_tenant(master.engine, key.tenant) as connection:
             if last and await documents.find(connection, key.tenant, last) is None:
@@ -148,7 +159,7 @@ async def show_document(document_id: str, request: Request) -> dict[str, Any]:
     """Where a document of yours stands: state, stage, progress, times, what was odd about it."""
     master = running(request)
     key = await ring(request).tenant_of(request.headers, time.monotonic())
-    return document(await _find(master, key.tenant, _identity(document_id)))
+    return document(await find(master, key.tenant, identity_of(document_id)))
 
 
 @router.get(
@@ -160,7 +171,7 @@ async def follow_document(document_id: str, request: Request) -> Response:
     """Follow a document of yours until it is ready or has failed."""
     master = running(request)
     key = await ring(request).tenant_of(request.headers, time.monotonic())
-    stored = await _find(master, key.tenant, _identity(document_id))
+    stored = await find(master, key.tenant, identity_of(document_id))
     return DocumentEvents(master, stored)
 
 
@@ -169,13 +180,18 @@ async def delete_document(document_id: str, request: Request) -> dict[str, Any]:
     """Delete a document of yours; from then on nothing of it is found."""
     master = running(request)
     key = await ring(request).tenant_of(request.headers, time.monotonic())
-    identity = _identity(document_id)
+    identity = identity_of(document_id)
+    await remove(master, key.tenant, identity)
+    return {"id": str(identity), "object": "document", "deleted": True}
+
+
+async def remove(master: Running, tenant: UUID, identity: UUID) -> None:
+    """Delete a document of this tenant. Raises `ApiError` 404 or 503."""
     removed = await written(
-        master, key.tenant, lambda connection: documents.remove(connection, key.tenant, identity)
+        master, tenant, lambda connection: documents.remove(connection, tenant, identity)
     )
     if not removed:
         raise errors.not_found("this document")
-    return {"id": str(identity), "object": "document", "deleted": True}
 
 
 @router.post(
@@ -185,19 +201,24 @@ async def retry_document(document_id: str, request: Request) -> dict[str, Any]:
     """Have a document that failed ingested again."""
     master = running(request)
     key = await ring(request).tenant_of(request.headers, time.monotonic())
-    identity = _identity(document_id)
+    return document(await retry(master, key.tenant, identity_of(document_id)))
+
+
+async def retry(master: Running, tenant: UUID, identity: UUID) -> StoredDocument:
+    """A document that failed, waiting again and announced. Raises `ApiError` 404, 409 or 503."""
     moved = await written(
-        master, key.tenant, lambda connection: documents.retry(connection, key.tenant, identity)
+        master, tenant, lambda connection: documents.retry(connection, tenant, identity)
     )
-    stored = await _find(master, key.tenant, identity)
+    stored = await find(master, tenant, identity)
     if not moved:
         message = f"only a document that failed can be retried; this one is {stored.state}"
         raise errors.ApiError(409, "not_failed", message)
-    master.announce([(key.tenant, identity)])
-    return document(stored)
+    master.announce([(tenant, identity)])
+    return stored
 
 
-async def _find(master: Running, tenant: UUID, identity: UUID) -> StoredDocument:
+async def find(master: Running, tenant: UUID, identity: UUID) -> StoredDocument:
+    """A document of this tenant. Raises `ApiError` 404 or 503."""
     with outages.answered():
         async with as_tenant(master.engine, tenant) as connection:
             stored = await documents.find(connection, tenant, identity)
@@ -206,7 +227,7 @@ async def _find(master: Running, tenant: UUID, identity: UUID) -> StoredDocument
     return stored
 
 
-def _identity(text: str) -> UUID:
+def identity_of(text: str) -> UUID:
     """A malformed id gets the same answer as an unknown one."""
     try:
         return UUID(text)

@@ -25,7 +25,7 @@ from master.api.state import ring, running
 from master.api.stored import join
 from master.api.streaming import Dialect, EventStream
 from master.ending import Ending
-from master.live import Idle, Interrupted, Item, Reasoning, Status, Text
+from master.live import Grown, Idle, Interrupted, Item, Reasoning, Status, Text
 from master.running import Running
 
 router = APIRouter(tags=["Millrace"])
@@ -118,7 +118,7 @@ def _frame(request: UUID, item: Item, place: _Place) -> bytes:
             return sse.frame(_ending(item), event="end", id=f"{request.hex}-end")
         case Interrupted():
             return _interruption(errors.server_draining())
-        case Idle():
+        case Idle() | Grown():
             return sse.PING
 
 

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from db import judgements, requests, subtasks
+from db.judgements import StoredJudgement
 from db.models import JudgementKind, JudgementSource
 from db.requests import StoredRequest
 from db.tenancy import as_tenant, enter
@@ -23,7 +24,10 @@ from master.api.requests import LISTED_JUDGEMENTS, identity_of
 from master.api.state import ring, running
 from master.api.strict_json import read_json
 from master.learning.verdicts import person
+from master.metrics.learned import count_judgements
 from master.record import judgement_record
+from master.running import Running
+from master.submit import Asker
 from queue_schemas.states import REQUEST_TERMINAL
 
 router = APIRouter(prefix="/v1/feedback", tags=["Millrace"])
@@ -53,27 +57,40 @@ async def give_feedback(request: Request) -> Response:
     raw = await read_json(request)
     warn_of(unknown_fields(raw, FeedbackRequest), strict=True)
     body = parsed(FeedbackRequest, raw)
-    who = asker(key, request.headers, body.user)
+    made, is_new = await judge(master, body, asker(key, request.headers, body.user))
+    return JSONResponse(judgement_record(made), status_code=201 if is_new else 200)
+
+
+async def judge(master: Running, body: FeedbackRequest, who: Asker) -> tuple[StoredJudgement, bool]:
+    """Store what a person says, and whether it is the first. Raises 403, 404, 409 or 503."""
     with outages.answered():
         async with master.engine.begin() as connection:
-            stored = await requests.find(connection, body.request, key.tenant)
+            stored = await requests.find(connection, body.request, who.tenant)
             check_may_judge(stored, who.end_user)
             subject = await subject_of(connection, body)
-            await enter(connection, key.tenant)
+            await enter(connection, who.tenant)
             said = human_judgement(body, person(who.end_user), subject, JudgementSource.API)
-            [(made, is_new)] = await judgements.put(connection, key.tenant, body.request, [said])
-    return JSONResponse(judgement_record(made), status_code=201 if is_new else 200)
+            [judged] = await judgements.put(connection, who.tenant, body.request, [said])
+    count_judgements([said])
+    return judged
 
 
 def check_may_judge(stored: StoredRequest | None, end_user: str | None) -> None:
     """Whether this person may judge this request now. Raises 403, 404 or 409."""
+    if error := why_not(stored, end_user):
+        raise error
+
+
+def why_not(stored: StoredRequest | None, end_user: str | None) -> errors.ApiError | None:
+    """Why this person may not judge this request now; None: they may."""
     if stored is None or stored.question.get("erased"):
-        raise errors.not_found("this request", "request")
+        return errors.not_found("this request", "request")
     if stored.end_user and stored.end_user != end_user and not stored.shared:
-        raise _other_user("only the user who asked can judge this answer")
+        return _other_user("only the user who asked can judge this answer")
     if stored.state not in REQUEST_TERMINAL:
         message = f"only an answer that has ended can be judged; this one is {stored.state}"
-        raise errors.ApiError(409, "not_ended", message, param="request")
+        return errors.ApiError(409, "not_ended", message, param="request")
+    return None
 
 
 def _other_user(message: str) -> errors.ApiError:

@@ -5,6 +5,7 @@ import asyncio
 from starlette.requests import Request
 from starlette.types import Receive
 
+from bus import tracing
 from master.api import errors
 from master.api.errors import ApiError
 from master.ending import Ending
@@ -28,7 +29,9 @@ async def wait(master: Running, request: Request, live: Live, headers: dict[str,
 
     Raises `ApiError`, with these headers, when there is none.
     """
-    ending = await _unless_gone(request, live)
+    with tracing.span("wait", request=live.request) as span:
+        ending = await _unless_gone(request, live)
+        span.note(state=ending.state if ending else None)
     if ending is None and master.draining:
         raise errors.server_draining()
     if ending is None:

@@ -2,27 +2,33 @@
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import structlog
 from fastapi import APIRouter
 from sqlalchemy import text
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from bus.protocol import Bus, BusError, Depth
 from db import collections
 from db.tenancy import as_tenant
 from db.workers import ModelLoad
-from master import metrics
 from master.api import openai_shapes, outages
 from master.api.answers import Health, ModelList, QueueList, Readiness, WorkerList
 from master.api.openapi import success
 from master.api.state import ring, running
+from master.metrics.exposition import render
+from master.metrics.gauges import Replica
+from master.outages import said
 from master.planning.strategies import asked_as, model_names
 from master.running import Running
 from queue_schemas import topology
 from queue_schemas.registry import RESERVED_PREFIX
 
 router = APIRouter()
+log = structlog.get_logger(__name__)
 
 _READY_SECONDS = 3.0
 _FAILURES = (401, 503)
@@ -88,11 +94,12 @@ async def list_queues(request: Request) -> dict[str, Any]:
     """Each model's queue at the broker, and what the database says about it."""
     await ring(request).tenant_of(request.headers, time.monotonic())
     master = running(request)
+    models = master.registry().chat_models()
+    depths = await _depths(master.bus, [topology.subtasks(model.slug).name for model in models])
     queues = []
-    for model in master.registry().chat_models():
+    for model in models:
         name = topology.subtasks(model.slug).name
-        with outages.answered():
-            depth = await master.bus.depth(name)
+        depth = depths.get(name) if depths is not None else None
         load = master.view.loads.get(model.name, ModelLoad())
         queues.append(
             {
@@ -101,13 +108,25 @@ async def list_queues(request: Request) -> dict[str, Any]:
                 "ready": depth.ready if depth else None,
                 "consumers": depth.consumers if depth else None,
                 "db_ready": load.ready,
+                "db_delayed": load.delayed,
                 "db_queued": load.queued,
                 "db_running": load.running,
+                "window": master.view.depth(model),
                 "min_workers": model.min_workers,
                 "max_workers": model.max_workers,
             }
         )
-    return {"object": "list", "data": queues}
+    return {"object": "list", "data": queues, "broker_answers": depths is not None}
+
+
+async def _depths(bus: Bus, names: Sequence[str]) -> Mapping[str, Depth | None] | None:
+    """How full these queues are; None while the broker does not say."""
+    try:
+        async with asyncio.timeout(_READY_SECONDS):
+            return {name: await bus.depth(name) for name in names}
+    except (BusError, TimeoutError) as error:
+        log.debug("api.depths_unknown", error=said(error))
+        return None
 
 
 @router.get("/health", response_model=None, responses=success(Health), tags=["Operations"])
@@ -145,7 +164,7 @@ async def _database(master: Running) -> str:
         async with asyncio.timeout(_READY_SECONDS), master.engine.connect() as connection:
             await connection.execute(text("SELECT 1"))
     except Exception as error:  # whatever it is, it is why this replica is not ready
-        return f"{type(error).__name__}: the database does not answer"
+        return f"no answer ({type(error).__name__})"
     return "ok"
 
 
@@ -154,12 +173,15 @@ async def _broker(master: Running) -> str:
         async with asyncio.timeout(_READY_SECONDS):
             depth = await master.bus.depth(topology.RESULTS.name)
     except Exception as error:  # as above
-        return f"{type(error).__name__}: the broker does not answer"
+        return f"no answer ({type(error).__name__})"
     return "ok" if depth else "the queue `results` is missing"
 
 
 @router.get("/metrics", tags=["Operations"], response_class=PlainTextResponse)
 async def show_metrics(request: Request) -> Response:
-    """Prometheus metrics of this replica."""
+    """Prometheus metrics of this replica; as OpenMetrics for who accepts it."""
     master = running(request)
-    return Response(metrics.render(master.view, len(master.streams)), media_type=metrics.MEDIA_TYPE)
+    pools = {"requests": master.engine.pool, "corpus": master.corpus_engine.pool}
+    metrics = Replica(master.view, len(master.streams), pools)
+    body, media_type = render(metrics, request.headers.get("accept", ""))
+    return Response(body, headers={"content-type": media_type})

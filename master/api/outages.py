@@ -7,7 +7,7 @@ import structlog
 
 from bus.protocol import BusError
 from master.api import errors
-from master.batches import is_busy, is_outage
+from master.outages import is_busy, is_outage, said
 
 log = structlog.get_logger(__name__)
 
@@ -24,13 +24,13 @@ def answered() -> Iterator[None]:
     try:
         yield
     except BusError as error:
-        log.warning("api.outage", error=str(error))
+        log.warning("api.outage", dependency="broker", error=said(error))
         raise errors.service_unavailable("the message broker does not answer") from error
     except Exception as error:
         if is_busy(error):
-            log.warning("api.busy", error=str(error))
+            log.warning("api.busy", error=said(error))
             raise being_written() from error
         if not is_outage(error):
             raise
-        log.warning("api.outage", error=str(error))
+        log.warning("api.outage", dependency="database", error=said(error))
         raise errors.service_unavailable("the database does not answer") from error

@@ -13,13 +13,13 @@ from starlette.datastructures import Headers
 
 from db import asked, names
 from db.asked import Message
-from master import metrics
 from master.api import errors, outages
 from master.api.accepting import accept
 from master.api.conversing import placed, undone, within
 from master.api.idempotency import body_digest, idempotency_key
 from master.api.messages import message_id
 from master.live import Live
+from master.metrics import learned
 from master.planning.question import Question
 from master.planning.remembered import Wish
 from master.planning.strategies import FROM_DOCUMENTS, named
@@ -171,7 +171,7 @@ async def _remembered(
     if found and message is not None:
         await _note(master, who.tenant, found, message)
     joined = await _join(master, found, who.tenant) if found else None
-    metrics.cache_total.labels("yes" if joined else "no").inc()
+    learned.cache_total.labels("yes" if joined else "no").inc()
     if joined is None:
         return None
     accepted, live = joined

@@ -31,17 +31,17 @@ async def retry_request(request_id: str, request: Request) -> dict[str, Any]:
     key = await ring(request).tenant_of(request.headers, time.monotonic())
     identity = identity_of(request_id)
     with outages.answered():
-        async with master.engine.begin() as connection:
+        async with master.engine.connect() as connection:
             stored = await requests.find(connection, identity, key.tenant)
-            if stored is None:
-                raise errors.not_found("this request")
-            if stored.state not in _RETRIABLE:
-                message = f"only what failed can be done again; this one is {stored.state}"
-                raise errors.ApiError(409, "not_retriable", message)
-            try:
-                again = await redrive(connection, identity)
-            except NotRedrivable as error:
-                raise errors.ApiError(409, "not_retriable", str(error)) from error
+        if stored is None:
+            raise errors.not_found("this request")
+        if stored.state not in _RETRIABLE:
+            message = f"only what failed can be done again; this one is {stored.state}"
+            raise errors.ApiError(409, "not_retriable", message)
+        try:
+            again = await redrive(master.engine, identity)
+        except NotRedrivable as error:
+            raise errors.ApiError(409, "not_retriable", str(error)) from error
     master.dispatcher.nudge()
     return {
         "id": str(again.id),

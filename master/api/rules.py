@@ -72,7 +72,7 @@ async def propose_rule(request: Request) -> Response:
     key = await ring(request).tenant_of(request.headers, time.monotonic())
     body = read(RuleRequest, await read_json(request))
     _check(master, body)
-    new = new_rule(body, _decider(key, request, body.user))
+    new = new_rule(body, decider(key, request, body.user))
     stored, is_new = await written(
         master, key.tenant, lambda connection: _propose(connection, key.tenant, new)
     )
@@ -88,7 +88,7 @@ def _check(master: Running, body: RuleRequest) -> None:
         raise errors.invalid_value(f"{found.path} {found.why}", found.path)
 
 
-def _decider(key: StoredKey, request: Request, user: str | None) -> str:
+def decider(key: StoredKey, request: Request, user: str | None) -> str:
     """Who says so: the user that is named, or else the key."""
     who = asker(key, request.headers, user)
     return person(who.end_user) if who.end_user else f"key:{key.name} ({key.prefix})"
@@ -127,16 +127,23 @@ async def show_rule(rule_id: str, request: Request) -> dict[str, Any]:
     """One version of a rule of yours, how its trial stands, and the history of its name."""
     master = running(request)
     key = await ring(request).tenant_of(request.headers, time.monotonic())
-    identity = _identity(rule_id)
+    identity = identity_of(rule_id)
     with outages.answered():
         async with as_tenant(master.engine, key.tenant) as connection:
-            stored = await rules.find(connection, key.tenant, identity)
-            if stored is None:
-                raise errors.not_found("this rule")
-            versions = await rules.history(connection, key.tenant, stored.name)
+            stored, versions = await with_versions(connection, key.tenant, identity)
             trial = await standing(connection, stored, master.settings, datetime.now(UTC))
     history = [rule_record(each) for each in versions[:MOST_VERSIONS]]
     return rule_record(stored) | {"trial": trial_record(trial), "history": history}
+
+
+async def with_versions(
+    connection: AsyncConnection, tenant: UUID, identity: UUID
+) -> tuple[StoredRule, list[StoredRule]]:
+    """A version, and all versions of its name, the newest first. Raises `ApiError` 404."""
+    stored = await rules.find(connection, tenant, identity)
+    if stored is None:
+        raise errors.not_found("this rule")
+    return stored, await rules.history(connection, tenant, stored.name)
 
 
 @router.post(
@@ -178,24 +185,38 @@ async def _decided(
     """`target`: None asks for a trial."""
     master = running(request)
     key = await ring(request).tenant_of(request.headers, time.monotonic())
-    identity = _identity(rule_id)
+    identity = identity_of(rule_id)
     body = read(shape, await _body(request))
+    by = decider(key, request, body.user)
+    changed = await decided(master, key.tenant, identity, body, target, by=by)
+    return rule_record(changed[0])
+
+
+async def decided(
+    master: Running,
+    tenant: UUID,
+    identity: UUID,
+    body: RuleDecision,
+    target: RuleState | None,
+    *,
+    by: str,
+) -> list[StoredRule]:
+    """What moved, that version first; `target`: None asks for a trial. Raises `ApiError`."""
     share = body.share if isinstance(body, RuleTrial) else None
-    by = _decider(key, request, body.user)
-    changed = await _change(
+    on_trial = RuleState.SHADOW if share is None else RuleState.CANARY
+    return await _change(
         master,
-        key.tenant,
+        tenant,
         lambda connection: decide(
             connection,
-            key.tenant,
+            tenant,
             identity,
-            target or (RuleState.SHADOW if share is None else RuleState.CANARY),
+            target or on_trial,
             by=by,
             share=share,
             note=body.note or None,
         ),
     )
-    return rule_record(changed[0])
 
 
 @router.post(
@@ -208,18 +229,24 @@ async def roll_back_rule(name: str, request: Request) -> dict[str, Any]:
     """Take the active version of a name back, and make an older one active if there is one."""
     master = running(request)
     key = await ring(request).tenant_of(request.headers, time.monotonic())
+    body = read(RuleRollback, await _body(request))
+    changed = await taken_back(master, key.tenant, name, body, by=decider(key, request, body.user))
+    return {"object": "list", "data": [rule_record(each) for each in changed]}
+
+
+async def taken_back(
+    master: Running, tenant: UUID, name: str, body: RuleRollback, *, by: str
+) -> list[StoredRule]:
+    """What a rollback moved, the active version first. Raises `ApiError`."""
     if re.fullmatch(RULE_NAME, name) is None:
         raise errors.not_found("this rule")
-    body = read(RuleRollback, await _body(request))
-    by = _decider(key, request, body.user)
-    changed = await _change(
+    return await _change(
         master,
-        key.tenant,
+        tenant,
         lambda connection: take_back(
-            connection, key.tenant, name, body.version, by=by, note=body.note or None
+            connection, tenant, name, body.version, by=by, note=body.note or None
         ),
     )
-    return {"object": "list", "data": [rule_record(each) for each in changed]}
 
 
 async def _body(request: Request) -> Mapping[str, JsonValue]:
@@ -253,7 +280,7 @@ def _refused(code: str, message: str) -> errors.ApiError:
     return errors.ApiError(409, code, message, headers={"x-should-retry": "false"})
 
 
-def _identity(text: str) -> UUID:
+def identity_of(text: str) -> UUID:
     """A malformed id gets the same answer as an unknown one."""
     try:
         return UUID(text)

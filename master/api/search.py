@@ -2,6 +2,7 @@
 
 import time
 from typing import Any
+from uuid import UUID
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -13,7 +14,8 @@ from master.api.openapi import request_body, success
 from master.api.search_shapes import SearchAnswer, SearchRequest, search_answer
 from master.api.state import ring, running
 from master.api.strict_json import read_json
-from master.retrieval.search import Query
+from master.retrieval.search import Query, SearchResult
+from master.running import Running
 
 router = APIRouter(tags=["Millrace"])
 
@@ -30,7 +32,11 @@ async def search(request: Request) -> dict[str, Any]:
     key = await ring(request).tenant_of(request.headers, time.monotonic())
     raw = await read_json(request)
     warn_of(unknown_fields(raw, SearchRequest), strict=True)
-    asked = parsed(SearchRequest, raw)
+    return search_answer(await found(master, key.tenant, parsed(SearchRequest, raw)))
+
+
+async def found(master: Running, tenant: UUID, asked: SearchRequest) -> SearchResult:
+    """What documents of this tenant say. Raises `ApiError` 400, 404, 409, 502 or 503."""
     if not asked.query.strip():
         raise errors.invalid_value("query must not be blank", "query")
     query = Query(
@@ -44,4 +50,4 @@ async def search(request: Request) -> dict[str, Any]:
         rerank=asked.rerank,
     )
     with outages.answered(), retrieving.answered(asked.collection):
-        return search_answer(await master.searcher.search(key.tenant, query))
+        return await master.searcher.search(tenant, query)

@@ -12,7 +12,7 @@ from db import conversations, requests
 from db.requests import StoredRequest
 from db.tenancy import enter
 from master import ending, remembering
-from master.api import conversing, errors, outages
+from master.api import conversing, errors, outages, plans
 from master.api.responses_schema import Message
 from master.ending import Ending
 from master.exchanges import exchanges_of
@@ -46,7 +46,10 @@ async def find_response(
 
 
 async def _ending(connection: AsyncConnection, stored: StoredRequest) -> Ending | None:
-    return await ending.load(connection, stored.id) if stored.finished_at else None
+    if not stored.finished_at:
+        return None
+    with plans.answered():
+        return await ending.load(connection, stored.id)
 
 
 async def conversation(master: Running, response_id: str, who: Asker) -> tuple[UUID, list[Message]]:
@@ -101,7 +104,7 @@ async def join(master: Running, stored: StoredRequest) -> Live:
         raise errors.stream_expired()
     if master.draining:
         raise errors.server_draining()
-    with outages.answered():
+    with outages.answered(), plans.answered():
         live = await master.streams.join(stored.id)
     if live is None:
         raise errors.not_found("this request")

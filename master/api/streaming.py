@@ -15,13 +15,14 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from master import metrics
+from bus import tracing
 from master.api import errors, sse
 from master.api.connection import cut
 from master.api.errors import ApiError
 from master.api.following import gone
 from master.ending import Ending
 from master.live import Interrupted, Item, Live, Reasoning, Text
+from master.metrics import chats
 from master.running import Running
 
 log = structlog.get_logger(__name__)
@@ -40,6 +41,8 @@ class Dialect:
     """Each frame is asked for when the one before it is on its way. The ending is one frame."""
     fail: Callable[[ApiError], bytes]
     """The last frame of a stream that cannot go on."""
+    parts: bool = False
+    """It also shows parts of the answer before their turn."""
 
 
 class EventStream(Response):
@@ -80,6 +83,11 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application."""
+        with tracing.span("stream", request=self._live.request) as self._span:
+            await self._serve(scope, receive, send)
+            self._tell()
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         slow = False
         streaming = asyncio.create_task(self._stream(send))
         leaving = asyncio.create_task(gone(receive))
@@ -96,6 +104,15 @@ class EventStream(Response):
             leaving.cancel()
             self._leave(slow)
 
+    def _tell(self) -> None:
+        """How it ended, in its span."""
+        ending = self._live.ending
+        self._span.note(
+            state=ending.state if ending else None,
+            characters=self._taken,
+            cut=None if self._said_all else True,
+        )
+
     def _leave(self, slow: bool) -> None:
         if slow:
             # It did not say that it wants no answer. The answer can be read when it is back.
@@ -110,7 +127,9 @@ class EventStream(Response):
             await self._push(send, self._dialect.begin)
             skip, thought = self._have
             idle_seconds = self._master.settings.keep_alive_seconds
-            async with aclosing(self._live.follow(idle_seconds, skip, thought)) as items:
+            parts = self._dialect.parts
+            following = self._live.follow(idle_seconds, skip, thought, parts=parts)
+            async with aclosing(following) as items:
                 async for item in items:
                     self._count(item)
                     for frame in self._dialect.show(item):
@@ -135,7 +154,8 @@ class EventStream(Response):
             self._taken += len(item.text)
         if self._began is not None and isinstance(item, Text | Ending):
             if isinstance(item, Text):
-                metrics.first_text_seconds.observe(time.monotonic() - self._began)
+                self._span.event("first_text")
+                chats.note_first_text(self._live.plan.strategy, time.monotonic() - self._began)
             self._began = None
 
     async def _is_too_slow(self, *until: asyncio.Task[None]) -> bool:
@@ -160,7 +180,7 @@ class EventStream(Response):
     async def _cut(self, scope: Scope, send: Send, leaving: asyncio.Task[None]) -> None:
         """Say why, as far as the socket takes it in time, and close it."""
         log.warning("stream.slow_consumer", request=str(self._live.request), taken=self._taken)
-        metrics.slow_consumers_total.inc()
+        chats.slow_consumers_total.inc()
         try:
             async with asyncio.timeout(self._master.settings.slow_consumer_seconds):
                 if not self._said_all:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +27,9 @@ MOST_FILES: Final = 100
 _MOST_FIELDS: Final = 20
 _SECONDS: Final = 300.0
 _LONGEST_NAME: Final = 512
+_SHOWN: Final = 200
+"""Characters of a name in an error."""
+_MOST_NAMED: Final = 20
 _NAMELESS: Final = f"a document needs a name of 1 to {_LONGEST_NAME} characters"
 _FILES: Final = frozenset({"files", "files[]", "file"})
 _OBJECTS: Final = frozenset({"metadata", "chunking"})
@@ -58,15 +61,16 @@ async def read_documents(
     """What was sent. Raises `ApiError` 400, 408, 413 or 415 unless all of it is good."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        return await _form(request, settings)
+        return await read_form(request, settings, _fields)
     if media_type == "application/json":
         body = parsed(DocumentRequest, await read_json(request))
-        return body, [await _from_json(body, settings)]
+        return body, [await from_json(body, settings)]
     message = "Content-Type must be multipart/form-data or application/json"
     raise errors.unsupported_media_type(message)
 
 
-async def _from_json(body: DocumentRequest, settings: MasterSettings) -> Incoming:
+async def from_json(body: DocumentRequest, settings: MasterSettings) -> Incoming:
+    """A text or a URL as a document. Raises `ApiError` 400, 413 or 415."""
     if body.url is not None:
         if not is_web(body.url):
             message = "url must begin with http:// or https:// and name a host"
@@ -94,10 +98,16 @@ class _Form(MultiPartParser):
             raise MultiPartException("the form ends before its last boundary")
 
 
-async def _form(
-    request: Request, settings: MasterSettings
+async def read_form(
+    request: Request,
+    settings: MasterSettings,
+    fields: Callable[[Mapping[str, str]], Mapping[str, JsonValue]],
 ) -> tuple[DocumentSettings, list[Incoming]]:
-    _check_charset(request)
+    """A form with files; `fields` makes settings of its texts, before any file is looked into.
+
+    Raises what `fields` does, and `ApiError` 400, 408, 413 or 415.
+    """
+    _check_kind(request)
     pieces = _bounded(request, settings.max_upload_bytes)
     parser = _Form(
         request.headers,
@@ -115,15 +125,17 @@ async def _form(
     except TimeoutError:
         raise errors.request_timeout(_SECONDS) from None
     try:
-        fields, files = _sorted(form)
-        return parsed(DocumentSettings, fields), await _read(files, settings)
+        texts, files = _sorted(form)
+        return parsed(DocumentSettings, fields(texts)), await _read(files, settings)
     finally:
         await form.close()
 
 
-def _check_charset(request: Request) -> None:
+def _check_kind(request: Request) -> None:
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind != b"multipart/form-data":
+        raise errors.unsupported_media_type("Content-Type must be multipart/form-data")
     # The parser takes any codec of Python's: some make half characters, some raise what they like.
-    _, options = parse_options_header(request.headers["content-type"])
     if options.get(b"charset", b"utf-8").lower() not in {b"utf-8", b"utf8"}:
         raise errors.unsupported_media_type("the charset must be utf-8")
 
@@ -140,9 +152,9 @@ async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes]:
         yield piece
 
 
-def _sorted(form: FormData) -> tuple[dict[str, JsonValue], list[UploadFile]]:
-    """The settings and the files of a form. Raises 400."""
-    fields: dict[str, JsonValue] = {}
+def _sorted(form: FormData) -> tuple[dict[str, str], list[UploadFile]]:
+    """The texts and the files of a form. Raises 400."""
+    texts: dict[str, str] = {}
     files: list[UploadFile] = []
     for name, value in form.multi_items():
         if name in _FILES:
@@ -152,18 +164,22 @@ def _sorted(form: FormData) -> tuple[dict[str, JsonValue], list[UploadFile]]:
         elif isinstance(value, UploadFile):
             message = f"send files as `files`, not as {name[:64]!a}"
             raise errors.invalid_value(message, "files")
-        elif name in fields:
+        elif "\0" in value:
+            raise errors.invalid_value(f"{name[:64]!a} must not contain NUL characters", name)
+        elif name in texts:
             raise errors.invalid_value(f"{name[:64]!a} is there twice", code="duplicate_key")
         else:
-            fields[name] = _field(name, value)
+            texts[name] = value
     if not files:
         raise errors.invalid_value("files is required", "files", "missing_required_parameter")
-    return fields, files
+    return texts, files
+
+
+def _fields(texts: Mapping[str, str]) -> Mapping[str, JsonValue]:
+    return {name: _field(name, value) for name, value in texts.items()}
 
 
 def _field(name: str, value: str) -> JsonValue:
-    if "\0" in value:
-        raise errors.invalid_value(f"{name} must not contain NUL characters", name)
     if name == "replace":
         return _BOOLEANS.get(value.strip().lower(), value)
     if name not in _OBJECTS:
@@ -177,15 +193,36 @@ def _field(name: str, value: str) -> JsonValue:
 
 
 async def _read(files: list[UploadFile], settings: MasterSettings) -> list[Incoming]:
-    found = []
+    """All of them, or none: the error names every file that cannot be taken."""
+    found: list[Incoming] = []
+    refused: list[errors.ApiError] = []
     for index, file in enumerate(files):
-        where = f"files[{index}]"
-        if (file.size or 0) > settings.max_document_bytes:
-            raise _too_large(settings, where)
-        name = _name(file.filename or "", where)
-        body = await file.read()
-        found.append(await _looked_into(name, Origin.UPLOAD, body, settings, where))
+        try:
+            found.append(await _looked_at(file, settings, f"files[{index}]"))
+        except errors.ApiError as error:
+            refused.append(error)
+    if refused:
+        raise _none_taken(refused, len(files))
     return found
+
+
+async def _looked_at(file: UploadFile, settings: MasterSettings, where: str) -> Incoming:
+    name = _name(file.filename or "", where)
+    if (file.size or 0) > settings.max_document_bytes:
+        raise _too_large(settings, where, f"{name[:_SHOWN]!a}")
+    return await _looked_into(name, Origin.UPLOAD, await file.read(), settings, where)
+
+
+def _none_taken(refused: Sequence[errors.ApiError], files: int) -> errors.ApiError:
+    """The first error, which says all others too."""
+    first = refused[0]
+    if files == 1:
+        return first
+    said = [error.message for error in refused[:_MOST_NAMED]]
+    if len(refused) > len(said):
+        said.append(f"and {len(refused) - len(said)} more")
+    message = f"none of the {files} files was taken: {'; '.join(said)}"
+    return errors.ApiError(first.status, first.code, message, param=first.param)
 
 
 async def _looked_into(
@@ -197,14 +234,14 @@ async def _looked_into(
         # The client's own media type is not asked: it is guessed from the name, and often wrong.
         media_type = await asyncio.to_thread(sniff, body, name)
     except ParseError as error:
-        message = f"{name[:200]!a}: {error.message}"
+        message = f"{name[:_SHOWN]!a}: {error.message}"
         status = 400 if error.status == 422 else error.status
         raise errors.ApiError(status, error.code, message, param=where) from None
     return Incoming(name, origin, body, media_type=media_type.value)
 
 
-def _too_large(settings: MasterSettings, where: str) -> errors.ApiError:
-    return errors.request_too_large(settings.max_document_bytes, "a document", where)
+def _too_large(settings: MasterSettings, where: str, what: str = "a document") -> errors.ApiError:
+    return errors.request_too_large(settings.max_document_bytes, what, where)
 
 
 def _name(filename: str, where: str) -> str:

@@ -14,7 +14,7 @@ SECRET = "secret of the house"
 
 @pytest.fixture
 def client(wire: Wire) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=wire.url, timeout=10, trust_env=False) as client:
+    with httpx2.Client(base_url=wire.url, timeout=60, trust_env=False) as client:
         yield client
 
 

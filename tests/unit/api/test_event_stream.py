@@ -12,6 +12,7 @@ from master.api import sse
 from master.api.streaming import Dialect, EventStream
 from master.ending import Ending
 from master.live import Item, Text
+from master.metrics import chats
 from queue_schemas.states import RequestState
 from tests.unit.master.test_live import a_live, chunk, settle
 
@@ -53,10 +54,10 @@ class Socket:
 class Master:
     """Keeps how its clients left."""
 
-    def __init__(self, characters: int) -> None:
+    def __init__(self, characters: int, seconds: float = SECONDS) -> None:
         self.settings = SimpleNamespace(
             keep_alive_seconds=30,
-            slow_consumer_seconds=SECONDS,
+            slow_consumer_seconds=seconds,
             slow_consumer_characters=characters,
         )
         self.left: list[str] = []
@@ -79,10 +80,12 @@ def show(item: Item) -> tuple[bytes, ...]:
 PLAIN = Dialect(b"begin", show, sse.failure)
 
 
-async def stuck(socket: Socket, characters: int, words: str = "w" * 100) -> tuple[Any, ...]:
+async def stuck(
+    socket: Socket, characters: int, words: str = "w" * 100, seconds: float = SECONDS
+) -> tuple[Any, ...]:
     """A stream whose client has taken the first frame and no other one."""
     live, [subtask] = a_live()
-    master = Master(characters)
+    master = Master(characters, seconds)
     stream = EventStream(master, live, TENANT, PLAIN)  # type: ignore[arg-type]
     serving = asyncio.create_task(stream(socket.scope, socket.receive, socket.send))
     await settle()
@@ -95,7 +98,7 @@ async def stuck(socket: Socket, characters: int, words: str = "w" * 100) -> tupl
 
 
 async def wait(serving: asyncio.Task[None]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await serving
 
 
@@ -105,6 +108,7 @@ async def test_a_client_may_sleep_while_little_waits_for_it() -> None:
     await asyncio.wait({serving}, timeout=4 * SECONDS)
     assert not serving.done()
     socket.open.set()
+    await settle()  # before the end, with which nobody may sleep any more
     live.end(Ending(RequestState.COMPLETED, answer="first" + "w" * 100))
     await wait(serving)
     assert b"".join(socket.frames) == b"beginfirst" + b"w" * 100 + b"the end"
@@ -112,13 +116,16 @@ async def test_a_client_may_sleep_while_little_waits_for_it() -> None:
 
 
 @pytest.mark.parametrize("ends", [False, True], ids=["much waits", "nothing more will come"])
-async def test_a_client_that_takes_nothing_is_told_and_its_request_goes_on(ends: bool) -> None:
+async def test_a_client_that_takes_nothing_is_told_and_its_request_goes_on(
+    ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     socket = Socket()
+    # It wakes up in the time between the decision, which is counted, and the cut.
+    counter = SimpleNamespace(inc=socket.open.set)
+    monkeypatch.setattr(chats, "slow_consumers_total", counter)
     live, master, serving = await stuck(socket, characters=1000 if ends else 50)
     if ends:
         live.end(Ending(RequestState.COMPLETED, answer="first" + "w" * 100))
-    # It wakes up in the time between the decision and the cut.
-    asyncio.get_running_loop().call_later(1.6 * SECONDS, socket.open.set)
     await wait(serving)
     assert socket.frames[0] == b"begin"
     assert b'"code":"slow_consumer"' in socket.frames[-1]
@@ -139,7 +146,7 @@ async def test_a_client_that_never_wakes_up_loses_its_connection() -> None:
 
 async def test_one_frame_at_most_is_in_a_clients_hands_and_it_is_small() -> None:
     socket = Socket()
-    live, _, serving = await stuck(socket, characters=10**9, words="w" * 1_000_000)
+    live, _, serving = await stuck(socket, 10**9, "w" * 1_000_000, seconds=60)
     socket.open.set()
     live.end(Ending(RequestState.COMPLETED, answer="first" + "w" * 1_000_000))
     await wait(serving)

