@@ -1,4 +1,4 @@
-"""Write docs/schemas and the state drawings of docs/architecture.md again, from the code."""
+"""Write docs/schemas, the drawings and tables that are generated, and Grafana's dashboards."""
 
 import re
 import sys
@@ -12,6 +12,9 @@ from queue_schemas.states import (
     SUBTASK_MOVES,
     drawing,
 )
+from scripts import metrics_page
+from scripts.dashboards import files as dashboards
+from scripts.dashboards import operator_rules
 
 DOCS = Path(__file__).parents[1] / "docs"
 DRAWINGS = {
@@ -40,6 +43,9 @@ def main() -> None:
     page = DOCS / "architecture.md"
     page.write_text(redraw(page.read_text("utf-8")), "utf-8")
     sys.stdout.write(f"{len(written)} schemas in docs/schemas, drawings in docs/architecture.md\n")
+    sys.stdout.write(f"{metrics_page.write()} metrics in docs/metrics.md\n")
+    operator_rules.FILE.write_text(operator_rules.text(), "utf-8")
+    sys.stdout.write(f"{dashboards.write()} dashboards in {dashboards.FOLDER}\n")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import yaml
 from pydantic_settings import BaseSettings
 
 from master.embedder.settings import EmbedderSettings
-from master.settings import MasterSettings
+from master.settings import CelerySettings, MasterSettings
 from millrace import models_file
 from millrace.k8s import compose, env_files, versions
 from queue_schemas.registry import Capability, Model
@@ -137,7 +137,7 @@ def settings_names(settings: type[BaseSettings]) -> set[str]:
 
 def read_by_the_code() -> set[str]:
     found = {"HOME"}
-    for settings in (MasterSettings, EmbedderSettings, WorkerSettings):
+    for settings in (CelerySettings, MasterSettings, EmbedderSettings, WorkerSettings):
         found |= settings_names(settings)
     for package in ("millrace", "worker", "master"):
         for file in (REPOSITORY / package).rglob("*.py"):
@@ -278,9 +278,15 @@ def test_ollama_fetches_the_models_and_serves_them_as_the_registry_says() -> Non
 def test_prometheus_asks_services_that_exist() -> None:
     jobs = yaml.safe_load((REPOSITORY / "compose" / "prometheus.yml").read_text())["scrape_configs"]
     by_name = {job["job_name"]: job for job in jobs}
-    workers = by_name["worker"]["dns_sd_configs"][0]
+    workers = by_name["millrace-worker"]["dns_sd_configs"][0]
     assert workers["names"] == [f"worker-{model.slug}" for model in CHATS]
     assert workers["port"] == 8002
+    batch = by_name["millrace-celery"]["dns_sd_configs"][0]
+    assert set(batch["names"]) == {name for name in SERVICES if name.startswith("celery-")}
+    for name in batch["names"]:
+        assert environment(name)["MILLRACE_METRICS_PORT"] == str(batch["port"])
+        assert environment(name)["MILLRACE_METRICS_HOST"] == "0.0.0.0"
+    assert by_name["millrace-embedder"]["dns_sd_configs"][0]["names"] == ["embedder"]
     asked = {
         t.split(":")[0] for job in jobs for s in job.get("static_configs", ()) for t in s["targets"]
     }

@@ -116,7 +116,7 @@ async def test_master_and_worker_carry_a_subtask_through(broker: Broker) -> None
         await worker.consume(topology.control("w"), into(orders), prefetch=1)
         await worker.consume(SUBTASKS, work, prefetch=1)
         await master.publish(SUBTASKS.name, b"subtask")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await results.get() == b"result of subtask"
             assert await tokens.get() == b"token"
             while orders.empty():
@@ -147,7 +147,7 @@ async def test_n8n_takes_events_and_no_subtasks(broker: Broker) -> None:
         await n8n.declare([*topology.SHARED, topology.N8N])
         await n8n.consume(topology.N8N, note, prefetch=1)
         await n8n.publish(topology.FEEDBACK.name, b"a note")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while events.empty():
                 await master.emit("request.completed", b"event")
                 await asyncio.sleep(0.05)
@@ -187,7 +187,7 @@ async def test_celery_owns_its_vhost_and_enters_no_other(broker: Broker) -> None
     channel = await connection.channel()
     queue = await channel.declare_queue("ingest", durable=True)
     await channel.default_exchange.publish(aio_pika.Message(b"task"), "ingest")
-    assert (await queue.get(timeout=10)).body == b"task"
+    assert (await queue.get(timeout=60)).body == b"task"
     await connection.close()
     with pytest.raises(aio_pika.exceptions.AMQPError):
         await aio_pika.connect(broker.url("celery", MILLRACE_VHOST))

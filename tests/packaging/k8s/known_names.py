@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings
 from master.api import operations
 from master.embedder import app as embedder
 from master.embedder.settings import EmbedderSettings
-from master.settings import MasterSettings
+from master.settings import CelerySettings, MasterSettings
 from millrace.cli import app
 from queue_schemas.registry import Model, ProviderName
 from worker import health, metrics
@@ -23,7 +23,12 @@ REPOSITORY = Path(__file__).parents[3]
 _PACKAGES = ("bus", "db", "master", "millrace", "queue_schemas", "worker")
 _SPELL_FOR_OTHERS = ("millrace/k8s/", "millrace/chaos/")
 """They write environments; that nobody reads a variable would not be seen there."""
-_SETTINGS: tuple[type[BaseSettings], ...] = (MasterSettings, EmbedderSettings, WorkerSettings)
+_SETTINGS: tuple[type[BaseSettings], ...] = (
+    CelerySettings,
+    MasterSettings,
+    EmbedderSettings,
+    WorkerSettings,
+)
 _VARIABLE = re.compile(r'"((?:MILLRACE|OLLAMA|RABBITMQ|DATABASE|POD)_[A-Z0-9_]+)"')
 
 

@@ -108,8 +108,8 @@ def test_prometheus_asks_for_what_is_there(cluster: Cluster) -> None:
         return
     jobs = yaml.safe_load(_mounted(cluster, "prometheus", "prometheus.yml"))["scrape_configs"]
     paths = {job["job_name"]: job.get("metrics_path", "/metrics") for job in jobs}
-    for command in ("master", "worker"):
-        assert answers(command, paths[command])
+    for command in ("master", "worker", "embedder"):
+        assert answers(command, paths[f"millrace-{command}"])
     assert paths["rabbitmq-queues"] == "/metrics/detailed"
 
 
@@ -208,6 +208,9 @@ def test_monitors_watch_services_and_ports_that_there_are(cluster: Cluster) -> N
             for each in cluster.of("Service")
             if matches(monitor["spec"]["selector"], each["metadata"].get("labels", {}))
         ]
+        if not services and _workload(cluster, "celery-worker") is None:
+            assert monitor["metadata"]["name"] == "celery", title(monitor)
+            continue
         ports = {port.get("name") for each in services for port in each["spec"]["ports"]}
         for endpoint in monitor["spec"]["endpoints"]:
             assert endpoint["port"] in ports, title(monitor)

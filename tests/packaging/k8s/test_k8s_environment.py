@@ -10,7 +10,7 @@ import pytest
 from pydantic_settings import BaseSettings
 
 from master.embedder.settings import EmbedderSettings
-from master.settings import IngestSettings, MasterSettings
+from master.settings import CelerySettings, MasterSettings
 from tests.packaging.k8s.addresses import told
 from tests.packaging.k8s.conftest import REPOSITORY
 from tests.packaging.k8s.known_names import variables
@@ -29,7 +29,7 @@ OF_LIBRARIES = {
 SETTINGS: dict[str, type[BaseSettings]] = {
     "master": MasterSettings,
     "embedder": EmbedderSettings,
-    "celery": IngestSettings,
+    "celery": CelerySettings,
     "worker": WorkerSettings,
 }
 OPTIONAL = {"embedder", "celery"}
@@ -96,10 +96,11 @@ def test_the_settings_are_taken(
 
 def test_servers_that_are_reached_from_outside_of_their_pod_listen_there(cluster: Cluster) -> None:
     for container in _ours(cluster):
-        if _runs(container) == "worker":
+        kind = {"worker": "HEALTH", "celery": "METRICS"}.get(_runs(container))
+        if kind:
             env = environment(cluster, container)
-            assert env["MILLRACE_HEALTH_HOST"] == "0.0.0.0", container
-            assert int(env["MILLRACE_HEALTH_PORT"]) in container.ports.values(), container
+            assert env[f"MILLRACE_{kind}_HOST"] == "0.0.0.0", container
+            assert int(env[f"MILLRACE_{kind}_PORT"]) in container.ports.values(), container
 
 
 def test_every_process_reads_the_registry_that_is_mounted(cluster: Cluster) -> None:

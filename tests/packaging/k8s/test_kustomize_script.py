@@ -1,64 +1,24 @@
 """scripts/ensure-kustomize: what it takes, and what it does where there is nothing to take."""
 
 import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[3]
-TOOLS = ["awk", "bash", "cat", "chmod", "dirname", "head", "id", "mkdir", "mktemp", "mv", "rm"]
-TOOLS += ["sed", "sh", "sort", "tail", "timeout", "touch", "true"]
+from tests.packaging.bare_machine import REPOSITORY, Machine
 
 
-class Machine:
-    """A checkout and a PATH on which only the plainest tools are."""
+def build(machine: Machine) -> Path:
+    return machine.checkout / ".kustomize" / "build"
 
-    def __init__(self, folder: Path) -> None:
-        self.checkout = folder / "a checkout"
-        self.path = folder / "bin"
-        self.path.mkdir()
-        (self.checkout / "scripts").mkdir(parents=True)
-        shutil.copy(REPOSITORY / "scripts" / "ensure-kustomize", self.checkout / "scripts")
-        for tool in TOOLS:
-            (self.path / tool).symlink_to(shutil.which(tool) or tool)
 
-    def has(self, name: str, script: str) -> None:
-        (self.path / name).write_text(f"#!/usr/bin/env bash\n{script}\n")
-        (self.path / name).chmod(0o755)
-
-    def is_called(self, system: str) -> None:
-        """What /etc/os-release says; the file itself is the machine's."""
-        script = self.checkout / "scripts" / "ensure-kustomize"
-        release = self.checkout / "os-release"
-        release.write_text(system)
-        script.write_text(script.read_text().replace("/etc/os-release", f'"{release}"'))
-
-    def run(self) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(self.checkout / "scripts" / "ensure-kustomize")],
-            env={"PATH": f"{self.path}"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    @property
-    def build(self) -> Path:
-        return self.checkout / ".kustomize" / "build"
-
-    def built(self, folder: str) -> str:
-        command = [str(self.build), folder]
-        return subprocess.run(
-            command, env={"PATH": f"{self.path}"}, capture_output=True, text=True, check=True
-        ).stdout.strip()
+def built(machine: Machine, folder: str) -> str:
+    return machine.says(str(build(machine)), folder)
 
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
+    return Machine(tmp_path, "ensure-kustomize")
 
 
 KUBECTL = """case "$1" in
@@ -72,14 +32,14 @@ def test_a_kustomize_of_the_path_is_taken(machine: Machine) -> None:
     machine.has("kustomize", KUSTOMIZE.format("5.10"))
     machine.has("kubectl", KUBECTL.format("1.35"))
     assert machine.run().returncode == 0
-    assert machine.built("a folder") == "kustomize build a folder"
+    assert built(machine, "a folder") == "kustomize build a folder"
 
 
 def test_a_kubectl_is_taken_where_kustomize_is_old_or_missing(machine: Machine) -> None:
     machine.has("kustomize", KUSTOMIZE.format("5.2"))
     machine.has("kubectl", KUBECTL.format("1.29"))
     assert machine.run().returncode == 0
-    assert machine.built("a folder") == "kubectl kustomize a folder"
+    assert built(machine, "a folder") == "kubectl kustomize a folder"
 
 
 def test_an_old_kubectl_is_not_taken(machine: Machine) -> None:
@@ -88,16 +48,16 @@ def test_an_old_kubectl_is_not_taken(machine: Machine) -> None:
     assert done.returncode == 0
     assert "will be skipped" in done.stderr
     assert "kubectl 1.29 or newer" in done.stderr
-    assert not machine.build.exists()
+    assert not build(machine).exists()
 
 
 def test_what_is_gone_is_not_believed_in(machine: Machine) -> None:
     machine.has("kubectl", KUBECTL.format("1.33"))
     machine.run()
     (machine.path / "kubectl").unlink()
-    assert machine.build.exists()
+    assert build(machine).exists()
     machine.run()
-    assert not machine.build.exists()
+    assert not build(machine).exists()
 
 
 def test_only_debian_has_the_package(machine: Machine) -> None:
@@ -110,19 +70,6 @@ def test_only_debian_has_the_package(machine: Machine) -> None:
     assert "called" not in done.stderr
 
 
-APT = """
-case "$*" in
-  *indextargets*)
-    echo 'http://other.example/ cloud main'
-    echo 'http://mirror.example/debian/ bookworm contrib'
-    echo 'http://mirror.example/debian/ bookworm main' ;;
-  *update*)
-    printf '%s\\n' "$@" > "{seen}"
-    for each; do case "$each" in *sourcelist=*) cat "${{each#*=}}" >> "{seen}" ;; esac; done
-    {update} ;;
-  *download*) touch kustomize.deb ;;
-esac
-"""
 DPKG = """
 mkdir -p "$3/usr/bin"
 printf '#!/usr/bin/env bash\\necho "own $*"\\n' > "$3/usr/bin/kustomize"
@@ -131,18 +78,14 @@ chmod 755 "$3/usr/bin/kustomize"
 
 
 def debian(machine: Machine, update: str = "true") -> Path:
-    seen = machine.checkout / "apt-arguments"
-    machine.has("apt-get", APT.format(seen=seen, update=update))
-    machine.has("dpkg-deb", DPKG)
-    machine.is_called("ID=debian\nVERSION_CODENAME=bookworm\nPRETTY_NAME=Debian\n")
-    return seen
+    return machine.is_debian(DPKG, update)
 
 
 def test_debians_package_is_unpacked_into_the_checkout_and_nowhere_else(machine: Machine) -> None:
     seen = debian(machine)
     done = machine.run()
     assert (done.returncode, done.stderr) == (0, "")
-    assert machine.built("a folder") == "own build a folder"
+    assert built(machine, "a folder") == "own build a folder"
     settings = dict(
         line.split("=", 1) for line in seen.read_text().splitlines() if line.startswith("Dir::")
     )
@@ -161,7 +104,7 @@ def test_the_second_time_it_asks_nobody(machine: Machine) -> None:
     done = machine.run()
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert not seen.exists()
-    assert machine.built("a folder") == "own build a folder"
+    assert built(machine, "a folder") == "own build a folder"
 
 
 def test_a_mirror_that_cannot_be_reached_is_said_and_is_no_failure(machine: Machine) -> None:
@@ -169,13 +112,14 @@ def test_a_mirror_that_cannot_be_reached_is_said_and_is_no_failure(machine: Mach
     done = machine.run()
     assert done.returncode == 0
     assert "apt could not get it: E: Failed to fetch" in done.stderr
-    reason = machine.build.with_name("why-not").read_text()
+    reason = build(machine).with_name("why-not").read_text()
     assert reason == "apt could not get it: E: Failed to fetch\n"
-    assert not machine.build.exists()
+    assert not build(machine).exists()
     assert not list(machine.checkout.glob(".kustomize.*"))
 
 
 def test_no_host_stands_in_the_script() -> None:
-    text = (REPOSITORY / "scripts" / "ensure-kustomize").read_text()
-    assert "http" not in text.replace("Acquire::http", "")
+    for name in ("ensure-kustomize", "debian-package"):
+        text = (REPOSITORY / "scripts" / name).read_text()
+        assert "http" not in text.replace("Acquire::http", "")
     assert os.access(REPOSITORY / "scripts" / "ensure-kustomize", os.X_OK)

@@ -280,7 +280,7 @@ def noted(tmp_path: Path) -> dict[str, str]:
 def ran(command: list[str], environment: dict[str, str]) -> tuple[int, list[str]]:
     assert shutil.which(command[0])
     done = subprocess.run(
-        command, env=environment, capture_output=True, timeout=30, check=False, stdin=None
+        command, env=environment, capture_output=True, timeout=60, check=False, stdin=None
     )
     notes = Path(environment["NOTES"])
     return done.returncode, notes.read_text().splitlines() if notes.exists() else []
@@ -309,7 +309,7 @@ def test_an_engine_waits_for_the_first_weights(noted: dict[str, str], tmp_path: 
     [engine] = pod(GPU)["initContainers"]
     with subprocess.Popen(engine["command"], env=noted) as waiting:
         waiting.terminate()
-        assert waiting.wait(timeout=30) in {0, -15}  # it may be told before it listens
+        assert waiting.wait(timeout=60) in {0, -15}  # it may be told before it listens
     assert not Path(noted["NOTES"]).exists()
     for name in ("blobs", "manifests"):
         (tmp_path / "m" / name).mkdir(parents=True)
