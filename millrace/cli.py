@@ -31,6 +31,8 @@ COMMANDS = {
     "chat": _Entry(_USE, "Chat in the terminal; what was said is remembered."),
     "conversations": _Entry(_USE, "List, show, export or delete remembered conversations."),
     "status": _Entry(_USE, "Show workers and queues."),
+    "top": _Entry(_USE, "Watch queues, workers and requests, live."),
+    "requests": _Entry(_USE, "List requests; show the timeline of one."),
     "models": _Entry(_USE, "List the models, or check a models.yaml."),
     "search": _Entry(_USE, "Find pieces of your documents."),
     "ingest": _Entry(_USE, "Have files, folders and URLs ingested."),
@@ -47,6 +49,7 @@ COMMANDS = {
     "dead": _Entry(_KEEP, "See what failed for good; do it again or let it be."),
     "reconcile": _Entry(_KEEP, "Prove that database and broker agree, and repair."),
     "export": _Entry(_KEEP, "Export rated chats, to train a model with them."),
+    "logs": _Entry(_KEEP, "Show what all processes logged of one request."),
     "doctor": _Entry(_KEEP, "Check what Millrace needs, with the remedy for what is missing."),
     "chaos": _Entry(_KEEP, "Break a private installation on purpose; see whether all holds."),
     "n8n": _Entry(_KEEP, "Give n8n its workflows and credentials; read its weekly reports."),
@@ -163,6 +166,8 @@ def _usage(error: typer.TyperException) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "millrace"
     message = " ".join(error.format_message().split()).rstrip(".")
+    if not message:  # a command group without a command has just shown its help
+        return error.exit_code
     end = "" if message.endswith("?") else "."
     _complain(f"{message[:1].lower()}{message[1:]}{end} See `{path} --help`.")
     return error.exit_code

@@ -40,7 +40,9 @@ async def demo(console: Console) -> None:
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="millrace-demo-")))
         with console.status("starting Postgres, queue, workers and master"):
-            database_url = await stack.enter_async_context(one_machine.database(folder))
+            database_url = await stack.enter_async_context(
+                one_machine.database(folder / "postgres")
+            )
             registry, note = await stack.enter_async_context(one_machine.models(None))
             key = await one_machine.make_key(database_url, "demo", "demo")
             broker = MemoryBroker()

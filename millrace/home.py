@@ -1,4 +1,4 @@
-"""The folder where a machine keeps what outlives a run of `millrace up`: database and key."""
+"""The folder where a machine keeps what outlives a run of `millrace up`: database, key, logs."""
 
 import os
 from collections.abc import Mapping
@@ -14,6 +14,16 @@ def folder(environment: Mapping[str, str] | None = None) -> Path:
 def key_file(environment: Mapping[str, str] | None = None) -> Path:
     """Holds the key that `millrace up` made; only its owner can read it."""
     return folder(environment) / "key"
+
+
+def database(environment: Mapping[str, str] | None = None) -> Path:
+    """Holds the embedded Postgres, where no DATABASE_URL was set."""
+    return folder(environment) / "postgres"
+
+
+def logs(environment: Mapping[str, str] | None = None) -> Path:
+    """Holds what `millrace up` and its workers log, where no other folder was named."""
+    return folder(environment) / "logs"
 
 
 def kept_key(environment: Mapping[str, str] | None = None) -> str | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,6 +98,21 @@ def find(paths: Iterable[Path], *, recursive: bool = True) -> tuple[list[File], 
     return list(found.values()), skipped
 
 
+def in_short(skipped: Iterable[Skipped]) -> list[str]:
+    """A line for each reason; many files of one reason are counted by their suffixes."""
+    by_reason: dict[str, list[Path]] = {}
+    for each in skipped:
+        by_reason.setdefault(each.reason, []).append(each.path)
+    return [f"{_counted(paths)}: {why}" for why, paths in by_reason.items()]
+
+
+def _counted(paths: Sequence[Path]) -> str:
+    if len(paths) == 1:
+        return str(paths[0])
+    kinds = Counter(path.suffix.lower() or path.name for path in paths)
+    return ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+
+
 def check_names(files: Iterable[File]) -> None:
     """Raises `Problem` when two files would replace each other."""
     seen: dict[str, Path] = {}
@@ -125,7 +141,7 @@ def _unwanted(file: Path) -> str:
     if file.name.startswith("."):
         return "hidden file"
     if file.suffix.lower() not in SUFFIXES:
-        return f"unknown kind of file ({file.suffix or 'no suffix'})"
+        return "unknown kind of file"
     return "" if file.is_file() else "not a regular file"
 
 

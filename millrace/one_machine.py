@@ -49,7 +49,7 @@ async def database(folder: Path) -> AsyncGenerator[str, None]:
     async with contextlib.AsyncExitStack() as stack:
         url = os.environ.get("DATABASE_URL")
         if not url:
-            url = await stack.enter_async_context(embedded_postgres(folder / "postgres"))
+            url = await stack.enter_async_context(embedded_postgres(folder))
         engine = create_engine(url, pool_size=1, name="millrace migrate")
         try:
             await migrate.upgrade(engine)

@@ -31,6 +31,7 @@ _PREFIXES = {
     "WorkerSettings": "MILLRACE_WORKER_",
     "EmbedderSettings": "MILLRACE_EMBEDDER_",
     "ScalingSettings": "MILLRACE_SCALE_",
+    "LogSettings": "MILLRACE_LOG_",
 }
 
 

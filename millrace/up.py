@@ -26,6 +26,7 @@ from millrace.scaling import autoscaler
 from millrace.scaling.autoscaler import Autoscaler
 from millrace.scaling.processes import WorkerProcesses
 from millrace.scaling.settings import ScalingSettings
+from millrace.tracing import traced
 from queue_schemas.registry import Registry
 
 _CLIENTS_PORT = 8000
@@ -43,16 +44,23 @@ class UpOptions:
 
 async def up(options: UpOptions, console: Console) -> None:
     """Run database, bus, workers and master; print how to use them."""
-    folder = home.folder()
     _end_with_the_terminal()
     async with contextlib.AsyncExitStack() as stack:
-        database_url = await stack.enter_async_context(one_machine.database(folder))
+        # All that may be refused comes first: to make a database takes a while.
+        said = settings_for("", host=options.host, port=options.port)
+        stack.enter_context(traced(said, _service(), said.replica))
         registry, note = await stack.enter_async_context(one_machine.models(options.models))
-        settings = settings_for(database_url, host=options.host, port=options.port)
+        database_url = await stack.enter_async_context(one_machine.database(home.database()))
+        settings = said.model_copy(update={"database_url": SecretStr(database_url)})
         key = await one_machine.own_key(database_url)
         bus = await stack.enter_async_context(_bus_and_workers(registry, settings))
         greet = partial(_greet, console, settings, key, note, registry)
         await app.serve(settings, registry, bus, greet)
+
+
+def _service() -> str:
+    """What spans are of: the master with workers in other processes, or all of it."""
+    return "millrace-master" if os.environ.get("RABBITMQ_URL") else "millrace"
 
 
 def settings_for(database_url: str, **options: object) -> MasterSettings:
@@ -123,12 +131,15 @@ def _greet(
     model = registry().default_embedding()
     found = f"meaning ({model.name}) and words" if model else "words: there is no embedding model"
     url = f"http://{settings.host}:{settings.port}"
-    console.print(f"\n[bold]Millrace[/bold] at {url}   ({note})")
-    console.print(f"  API key     {key}", highlight=False)
+    say = partial(console.print, soft_wrap=not console.is_terminal)
+    say(f"\n[bold]Millrace[/bold] at {url}   ({note})")
+    say(f"  API key     {key}", highlight=False)
     if settings.port != _CLIENTS_PORT:
-        console.print(f"  elsewhere   export MILLRACE_URL={url}", highlight=False)
-    console.print('  ask         millrace ask "Compare HNSW and IVFFlat" --strategy split')
-    console.print(f"  documents   millrace ingest FOLDER   new ones are found by {found}")
-    console.print(f"  OpenAI SDK  base_url={url}/v1")
-    console.print(f"  Open WebUI  Admin > Connections > OpenAI: {url}/v1")
-    console.print("  stop        Ctrl-C\n")
+        say(f"  elsewhere   export MILLRACE_URL={url}", highlight=False)
+    say('  ask         millrace ask "Compare HNSW and IVFFlat" --strategy split')
+    say(f"  documents   millrace ingest FOLDER   new ones are found by {found}")
+    say(f"  OpenAI SDK  base_url={url}/v1")
+    if settings.console:
+        say(f"  console     {url}/console   sign in with the API key")
+    say(f"  Open WebUI  Admin > Connections > OpenAI: {url}/v1")
+    say("  stop        Ctrl-C\n")

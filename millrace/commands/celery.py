@@ -1,7 +1,13 @@
 """`millrace celery`."""
 
 import asyncio
+import atexit
+import os
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +15,8 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr
 
-from master.settings import IngestSettings
-from millrace import logs, models_file, reach
+from master.settings import CelerySettings
+from millrace import logs, models_file, reach, tracing
 from millrace.commands import options
 from millrace.problems import Problem, reason
 from millrace.registry_file import RegistryFile
@@ -64,26 +70,61 @@ def celery(
     if beat and sys.platform == "win32":
         raise Problem("--beat does not work on Windows; run it on another machine.")
     given = {"DATABASE_URL": SecretStr(database_url), "celery_broker_url": SecretStr(broker_url)}
-    settings = IngestSettings(**given)  # type: ignore[arg-type]  # the environment has the rest
+    settings = CelerySettings(**given)  # type: ignore[arg-type]  # the environment has the rest
+    tracing.check(settings)
     file = RegistryFile(models_file.default_path(models))
-    logs.configure(debug=options.debug(context))
+    logs.configure("celery", debug=options.debug(context))
 
     def registry() -> Registry:
         file.refresh()
         return file.current
 
+    if settings.metrics_port:
+        _keep_numbers()
     worker = import_module("master.batch.worker")  # first of all: Celery may not be installed
     if alive_file is not None:
         _prepare(alive_file)
     asyncio.run(_check(database_url))
-    worker.work(
-        settings,
-        registry,
-        concurrency=concurrency,
-        beat=beat,
-        events_url=rabbitmq_url,
-        alive_file=alive_file,
-    )
+    with _metrics(settings):
+        worker.work(
+            settings,
+            registry,
+            concurrency=concurrency,
+            beat=beat,
+            events_url=rabbitmq_url,
+            alive_file=alive_file,
+        )
+
+
+def _keep_numbers() -> None:
+    """Give the pool's processes a folder for their numbers; the library looks when imported."""
+    try:
+        folder = tempfile.mkdtemp(prefix="millrace-metrics-")
+    except OSError as error:
+        raise Problem(f"MILLRACE_METRICS_PORT needs a folder: {reason(error)}.") from error
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    atexit.register(_remove, folder, os.getpid())
+
+
+def _remove(folder: str, owner: int) -> None:
+    if os.getpid() == owner:  # and no process of the pool
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _metrics(settings: CelerySettings) -> Iterator[None]:
+    """Serve them while the block runs, if they are wanted. Raises `Problem`."""
+    with ExitStack() as stack:
+        if settings.metrics_port:
+            metrics = import_module("master.batch.metrics")
+            serving = metrics.serving(settings.metrics_host, settings.metrics_port)
+            try:
+                stack.enter_context(serving)
+            except OSError as error:
+                at = f"{settings.metrics_host}:{settings.metrics_port}"
+                why = reason(error)
+                raise Problem(f"MILLRACE_METRICS_PORT: cannot listen on {at}: {why}.") from error
+        yield
 
 
 def _prepare(alive_file: Path) -> None:

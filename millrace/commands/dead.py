@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -14,7 +15,7 @@ import typer
 from rich.console import Console
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bus import rabbitmq
+from bus import rabbitmq, trace_settings
 from bus.peek import give_back, hold
 from bus.protocol import Delivery
 from db import dead, ledger, reconcile
@@ -22,7 +23,7 @@ from db.dead import DeadSubtask
 from db.reconcile import Standing
 from master.peeked import explain
 from master.redrive import NotRedrivable, Redriven, redrive
-from millrace import duration, models_file, reach
+from millrace import duration, home, logs, models_file, reach, tracing
 from millrace.commands import options
 from millrace.problems import Problem, one_line
 from millrace.show.dead import SHORT, dead_page, dead_table, messages_page
@@ -123,6 +124,7 @@ def show(
 
 @app.command()
 def retry(
+    context: typer.Context,
     identity: Annotated[
         str | None, typer.Argument(metavar="ID", help="Of a dead subtask or its request.")
     ] = None,
@@ -136,7 +138,8 @@ def retry(
 ) -> int:
     """Do the request of a dead subtask again, as a new request of the same owner.
 
-    The failed request stays as it ended. Doing so twice gives the same new request.
+    The failed request stays as it ended. Doing so twice gives the same new request. Its trace
+    and its log lines begin here: with MILLRACE_TRACING and MILLRACE_LOG_FOLDER.
 
     \b
     [bold]Examples[/bold]
@@ -148,7 +151,12 @@ def retry(
         raise typer.BadParameter("give an ID or --all")
     if model is not None:
         _check_model(model, models)
-    done = asyncio.run(_retry(_url(database_url), identity, model))
+    url, debug = _url(database_url), options.debug(context)
+    if not database_url:  # it is that of the `millrace up` of this machine, and so are its logs
+        os.environ.setdefault("MILLRACE_LOG_FOLDER", str(home.logs()))
+    logs.configure("dead", debug=debug, quiet=not debug, file="dead")
+    with tracing.traced(trace_settings.TraceSettings(), "millrace", f"dead-{os.getpid()}"):
+        done = asyncio.run(_retry(url, identity, model))
     if as_json:
         typer.echo(_json([_outcome(request, result) for request, result in done]))
         return int(any(isinstance(result, str) for _, result in done))
@@ -180,7 +188,7 @@ def drop(identity: DeadId, database_url: options.DatabaseUrl = None) -> None:
 
 
 def _url(database_url: str | None) -> str:
-    return options.needed(database_url, "DATABASE_URL", "--database-url")
+    return options.database(database_url)
 
 
 async def _list(
@@ -283,11 +291,10 @@ async def _retry(
             else:
                 found = await _find(connection, identity)
         for request in _requests(found):
-            async with engine.begin() as connection:
-                try:
-                    done.append((request, await redrive(connection, request, model=model)))
-                except NotRedrivable as error:
-                    done.append((request, str(error)))
+            try:
+                done.append((request, await redrive(engine, request, model=model)))
+            except NotRedrivable as error:
+                done.append((request, str(error)))
     return done
 
 

@@ -22,5 +22,5 @@ def demo(context: typer.Context) -> int:
       OLLAMA_HOST=gpu-1 millrace demo
     """
     debug = options.debug(context)
-    logs.configure(debug=debug, quiet=not debug)
+    logs.configure("demo", debug=debug, quiet=not debug)
     return event_loop.run(run_demo(Console()))

@@ -1,5 +1,7 @@
 """`millrace embedder`."""
 
+import os
+import socket
 from typing import Annotated
 
 import typer
@@ -8,7 +10,7 @@ from master.embedder import run
 from master.embedder.settings import EmbedderSettings
 from master.retrieval.embedders.protocol import EmbeddingError
 from master.retrieval.rerankers.protocol import RerankError
-from millrace import event_loop, logs
+from millrace import event_loop, logs, tracing
 from millrace.commands import options
 from millrace.problems import Problem
 
@@ -54,8 +56,9 @@ def embedder(
     }
     said = {name: value for name, value in given.items() if value is not None}
     settings = EmbedderSettings(**said)  # type: ignore[arg-type]  # the environment has the rest
-    logs.configure(debug=options.debug(context))
-    return event_loop.run(_serve(settings))
+    logs.configure("embedder", debug=options.debug(context))
+    with tracing.traced(settings, "millrace-embedder", f"{socket.gethostname()}-{os.getpid()}"):
+        return event_loop.run(_serve(settings))
 
 
 async def _serve(settings: EmbedderSettings) -> None:

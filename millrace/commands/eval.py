@@ -81,7 +81,7 @@ def retrieval(  # noqa: PLR0913, PLR0917  every option of the command line is a 
       millrace eval retrieval buecherei --language german --json
     """
     debug = options.debug(context)
-    logs.configure(debug=debug, quiet=not debug)
+    logs.configure("eval", debug=debug, quiet=not debug)
     console = Console(stderr=as_json_)
     if plot is not None and not plot.parent.is_dir():
         raise Problem(f"--plot: there is no folder {plot.parent}.")

@@ -78,7 +78,7 @@ def export(
     """
     if context.invoked_subcommand is not None:
         return
-    url = options.needed(database_url, "DATABASE_URL", "--database-url")
+    url = options.database(database_url)
     least = min_score if min_score is not None else 0.0 if format_ is Format.JSONL else LEAST_SCORE
     wanted = _Wanted(format_, tenant, duration.seconds(since), least, _hooks(redact))
     with _whole(out) as file:
@@ -99,7 +99,7 @@ def consent(
       millrace export consent
       millrace export consent on --tenant acme
     """
-    url = options.needed(database_url, "DATABASE_URL", "--database-url")
+    url = options.database(database_url)
     if state is None:
         for name, allowed in asyncio.run(_consents(url)):
             typer.echo(f"{'on ' if allowed else 'off'} {name}")

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from millrace.commands import options
-from millrace.ingesting import Ingested, Skipped, Source, check_names, find, ingest
+from millrace.ingesting import Ingested, Skipped, Source, check_names, find, in_short, ingest
 from millrace.problems import Problem
 from millrace.show.documents import failures_table
 from millrace.show.ingesting import watching
@@ -156,9 +156,8 @@ def _nothing(paths: list[Path], skipped: list[Skipped], *, as_json: bool) -> Pro
 
 
 def _report_skipped(console: Console, skipped: list[Skipped]) -> None:
-    for each in skipped:
-        line = f"skipped {each.path}: {each.reason}"
-        console.print(line, style="dim", markup=False, soft_wrap=True)
+    for line in in_short(skipped):
+        console.print(f"skipped {line}", style="dim", markup=False, soft_wrap=True)
 
 
 def _report(console: Console, done: Ingested, skipped: list[Skipped]) -> None:

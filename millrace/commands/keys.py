@@ -72,7 +72,7 @@ def ensure(
 
 @app.command("list")
 def show(as_json: options.AsJson = False, database_url: options.DatabaseUrl = None) -> None:
-    """List all keys by their public prefix.
+    """List all keys by their public prefix; below a key those that it made in the console.
 
     \b
     [bold]Examples[/bold]
@@ -93,19 +93,23 @@ def revoke(
     prefix: Annotated[str, typer.Argument(help="The key's prefix, or the whole key.")],
     database_url: options.DatabaseUrl = None,
 ) -> None:
-    """Revoke a key. Masters notice within a few seconds.
+    """Revoke a key, and with it those that it made in the console.
+
+    Masters notice within a few seconds.
 
     \b
     [bold]Examples[/bold]
       millrace keys revoke mr-4fQz81Xw
     """
-    if not asyncio.run(_revoke(_url(database_url), prefix_of(prefix))):
+    made = asyncio.run(_revoke(_url(database_url), prefix_of(prefix)))
+    if made is None:
         raise Problem(f"no valid key begins with {prefix_of(prefix)!r}. See `millrace keys list`.")
-    typer.echo(f"{prefix_of(prefix)} is revoked.")
+    with_it = f", and with it {', '.join(made)}, made with it in the console" if made else ""
+    typer.echo(f"{prefix_of(prefix)} is revoked{with_it}.")
 
 
 def _url(database_url: str | None) -> str:
-    return options.needed(database_url, "DATABASE_URL", "--database-url")
+    return options.database(database_url)
 
 
 async def _create(url: str, name: str, tenant: str) -> str:
@@ -152,9 +156,12 @@ async def _list(url: str) -> list[StoredKey]:
         return await tenants.list_keys(connection)
 
 
-async def _revoke(url: str, prefix: str) -> bool:
+async def _revoke(url: str, prefix: str) -> list[str] | None:
+    """Prefixes of the valid keys that it made and that end with it; None: it was not valid."""
     async with reach.migrated(url, name="millrace keys") as engine, engine.begin() as connection:
-        return await tenants.revoke_key(connection, prefix)
+        valid = [key for key in await tenants.list_keys(connection) if not key.revoked_at]
+        revoked = await tenants.revoke_key(connection, prefix)
+    return [key.prefix for key in valid if key.made_with == prefix] if revoked else None
 
 
 def _table(keys: list[StoredKey]) -> Table:
@@ -165,7 +172,8 @@ def _table(keys: list[StoredKey]) -> Table:
     for name in ("Created", "Revoked"):
         table.add_column(name, no_wrap=True)
     for key in keys:
-        cells = (key.prefix, key.name, key.tenant_name, _day(key.created_at), _day(key.revoked_at))
+        prefix = f"└ {key.prefix}" if key.made_with else key.prefix
+        cells = (prefix, key.name, key.tenant_name, _day(key.created_at), _day(key.revoked_at))
         table.add_row(*(Text(cell) for cell in cells), style="dim" if key.revoked_at else "")
     return table
 
@@ -181,4 +189,5 @@ def _as_json(key: StoredKey) -> dict[str, Any]:
         "tenant": key.tenant_name,
         "created_at": key.created_at.isoformat(),
         "revoked_at": key.revoked_at.isoformat() if key.revoked_at else None,
+        "made_with": key.made_with,
     }

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from bus import rabbitmq
 from master import app as master_app
 from master.settings import MasterSettings
-from millrace import event_loop, logs, models_file, reach
+from millrace import event_loop, logs, models_file, reach, tracing
 from millrace.commands import options
 from millrace.registry_file import RegistryFile
 
@@ -40,8 +40,9 @@ def master(
     said = {name: value for name, value in given.items() if value is not None}
     settings = MasterSettings(**said)  # type: ignore[arg-type]  # the environment has the rest
     registry = RegistryFile(models_file.default_path(models))
-    logs.configure(debug=options.debug(context))
-    return event_loop.run(_serve(settings, registry, rabbitmq_url))
+    logs.configure("master", debug=options.debug(context))
+    with tracing.traced(settings, "millrace-master", settings.replica):
+        return event_loop.run(_serve(settings, registry, rabbitmq_url))
 
 
 async def _serve(settings: MasterSettings, registry: RegistryFile, rabbitmq_url: str) -> None:

@@ -20,7 +20,7 @@ def migrate(database_url: options.DatabaseUrl = None) -> None:
     [bold]Examples[/bold]
       DATABASE_URL=postgresql://user:password@host/millrace millrace migrate
     """
-    url = options.needed(database_url, "DATABASE_URL", "--database-url")
+    url = options.database(database_url)
     before, after = asyncio.run(_migrate(url))
     done = "was up to date" if before == after else f"migrated from {before or 'an empty schema'}"
     typer.echo(f"Postgres at {place(url)} is at revision {after} ({done}).")

@@ -112,7 +112,7 @@ def report(
       millrace n8n report > week.md
       millrace n8n report --tenant acme --json
     """
-    url = options.needed(database_url, "DATABASE_URL", "--database-url")
+    url = options.database(database_url)
     found = asyncio.run(_reports(url, tenant))
     if as_json:
         rows = [asdict(each) for each in found]

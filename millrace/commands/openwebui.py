@@ -153,9 +153,9 @@ def pull(
       millrace openwebui pull --tenant acme --json
     """
     debug = options.debug(context)
-    logs.configure(debug=debug, quiet=not debug)
+    logs.configure("openwebui", debug=debug, quiet=not debug)
     where, key = _reading(url, admin_key)
-    database = options.needed(database_url, "DATABASE_URL", "--database-url")
+    database = options.database(database_url)
     found = asyncio.run(_pull(database, where, key, tenant))
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2))

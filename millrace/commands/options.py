@@ -7,6 +7,7 @@ import typer
 
 from millrace import home
 from millrace.client import Master, is_loopback
+from millrace.embedded_postgres import running
 from millrace.problems import Problem
 
 MasterUrl = Annotated[
@@ -46,6 +47,21 @@ def needed(value: str | None, variable: str, option: str) -> str:
     if not value:
         raise Problem(f"{variable} is not set. Set it or give {option}; see `millrace --help`.")
     return value
+
+
+def database(url: str | None) -> str:
+    """The database: the one that was named, else that of the `millrace up` of this machine.
+
+    Not for servers: two with different queues would take each other's work.
+    """
+    found = url or running(home.database())
+    if not found:
+        raise Problem(
+            "DATABASE_URL is not set, and no `millrace up` runs here with a database of its own. "
+            "Set it or give --database-url; a master's /console shows keys, usage and dead "
+            "letters without it."
+        )
+    return found
 
 
 def debug(context: typer.Context) -> bool:

@@ -51,7 +51,7 @@ def reconcile(
       millrace reconcile --json | jq '.findings[] | {kind, count}'
     """
     given = _Given(
-        options.needed(database_url, "DATABASE_URL", "--database-url"),
+        options.database(database_url),
         options.needed(rabbitmq_url, "RABBITMQ_URL", "--rabbitmq-url"),
         models_file.load(models_file.default_path(models)),
         Scope(duration.seconds(older_than), peek),

@@ -3,14 +3,17 @@
 import asyncio
 import json
 import time
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.live import Live
 
-from millrace.client import Master
+from millrace import known
+from millrace.client import Master, Refused
 from millrace.commands import options
+from millrace.problems import Problem
 from millrace.show.fleet import fleet
 
 app = typer.Typer(rich_markup_mode="rich", add_completion=False)
@@ -27,6 +30,8 @@ def status(
 ) -> int:
     """Show workers and queues. The exit code is 1 when the master is not ready.
 
+    While its broker or its database is away it shows what is known without.
+
     \b
     [bold]Examples[/bold]
       millrace status
@@ -39,27 +44,26 @@ def status(
 async def _status(url: str, api_key: str | None, *, as_json: bool, watch: bool) -> int:
     console = Console()
     async with options.master_client(url, api_key) as master:
-        seen = await _look(master)
+        seen = await known.fleet(master)
         if as_json:
-            typer.echo(json.dumps(seen, indent=2, ensure_ascii=False))
+            typer.echo(json.dumps(asdict(seen), indent=2, ensure_ascii=False))
         elif watch and console.is_terminal:
             await _watch(master, console, seen)
         else:
-            console.print(fleet(**seen, url=master.url, width=console.width))
-    return 0 if seen["ready"].get("status") == "ready" else 1
+            console.print(fleet(seen, master.url, console.width))
+    return 0 if seen.ready.get("status") == "ready" else 1
 
 
-async def _look(master: Master) -> dict[str, Any]:
-    ready, workers, queues = await asyncio.gather(
-        master.get("/ready", refused=False), master.get("/v1/workers"), master.get("/v1/queues")
-    )
-    return {"ready": ready, "workers": workers["data"], "queues": queues["data"]}
-
-
-async def _watch(master: Master, console: Console, seen: dict[str, Any]) -> None:
+async def _watch(master: Master, console: Console, seen: known.Fleet) -> None:
+    problem = ""
     with Live(console=console, auto_refresh=False, screen=True) as live:
         while True:
             title = f"{master.url}  {time.strftime('%H:%M:%S')}"
-            live.update(fleet(**seen, url=title, width=console.width), refresh=True)
+            live.update(fleet(seen, title, console.width, problem), refresh=True)
             await asyncio.sleep(_REFRESH_SECONDS)
-            seen = await _look(master)
+            try:
+                seen, problem = await known.fleet(master), ""
+            except Refused:
+                raise  # a wrong key stays wrong
+            except Problem as away:
+                problem = f"trying again: {away}"

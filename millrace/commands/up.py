@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from millrace import event_loop, logs
+from millrace import event_loop, home, logs
 from millrace.commands import options
 from millrace.up import UpOptions
 from millrace.up import up as run_up
@@ -39,5 +39,7 @@ def up(
     for name, value in (("DATABASE_URL", database_url), ("RABBITMQ_URL", rabbitmq_url)):
         if value:
             os.environ[name] = value
-    logs.configure(debug=options.debug(context))
+    # Theirs to write to as well; empty: no files.
+    os.environ.setdefault("MILLRACE_LOG_FOLDER", str(home.logs()))
+    logs.configure("up", debug=options.debug(context))
     return event_loop.run(run_up(UpOptions(host, port, models), Console()))

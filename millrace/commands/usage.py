@@ -10,8 +10,8 @@ from rich.console import Console
 
 from db import usage as ledger
 from db.usage import By, Spent
+from master.bill_lines import Line, bill_lines, total
 from millrace import duration, models_file, reach
-from millrace.bill_lines import Line, bill_lines, total
 from millrace.commands import options
 from millrace.show.usage import usage_table
 
@@ -38,7 +38,7 @@ def usage(
       millrace usage --by user --tenant acme --since 30d
       millrace usage --by day --json | jq '.lines[] | {key, cost: .counted.cost}'
     """
-    url = options.needed(database_url, "DATABASE_URL", "--database-url")
+    url = options.database(database_url)
     registry = models_file.load(models_file.default_path(models))
     spent = asyncio.run(_spent(url, by, duration.seconds(since), tenant))
     lines = bill_lines(spent, registry)

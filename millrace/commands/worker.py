@@ -16,7 +16,7 @@ from bus import rabbitmq
 from bus.connection import NotABroker
 from bus.protocol import BusUnavailable
 from bus.rabbitmq import RabbitBus
-from millrace import event_loop, logs, models_file
+from millrace import event_loop, logs, models_file, tracing
 from millrace.commands import options
 from millrace.problems import Problem
 from queue_schemas.registry import Model
@@ -62,9 +62,10 @@ def worker(
     rabbitmq_url = options.needed(rabbitmq_url, "RABBITMQ_URL", "--rabbitmq-url")
     entry = _entry(model, models_file.default_path(models))
     settings = WorkerSettings(**({"name": name} if name else {}))  # type: ignore[arg-type]
-    logs.configure(debug=options.debug(context))
+    logs.configure("worker", debug=options.debug(context), file=f"worker-{entry.slug}")
     interrupted: list[int] = []
-    event_loop.run(_work(entry, settings, rabbitmq_url, interrupted, wait=wait))
+    with tracing.traced(settings, "millrace-worker", settings.name):
+        event_loop.run(_work(entry, settings, rabbitmq_url, interrupted, wait=wait))
     return 130 if signal.SIGINT in interrupted else 0
 
 
@@ -120,6 +121,7 @@ async def _unless(stop: asyncio.Event, work: Coroutine[None, None, _T]) -> _T | 
 async def _connected(
     url: str, settings: WorkerSettings, standing: Standing, *, wait: bool
 ) -> RabbitBus:
+    reason = ""
     while True:
         try:
             return await rabbitmq.connect(url, name=f"worker {settings.name}")
@@ -127,7 +129,9 @@ async def _connected(
             if isinstance(error, NotABroker) or not wait:
                 raise
             standing.waits_for(Obstacle.BROKER, str(error))
-            _log.warning("worker.no_broker", reason=str(error), again_in=_BROKER_PAUSE_SECONDS)
+            if str(error) != reason:  # not every two seconds
+                reason = str(error)
+                _log.warning("worker.no_broker", reason=reason)
             await asyncio.sleep(_BROKER_PAUSE_SECONDS)
 
 

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from millrace.problems import one_line
 from millrace.show.numbers import cost, count, plural, seconds
 from millrace.show.states import look
 
@@ -43,7 +44,7 @@ def _table(record: Record, width: int) -> Table:
 
 def _part(subtask: Record) -> Text:
     mark, style = look(str(subtask["state"]))
-    title = str(subtask.get("title") or subtask["step"])
+    title = one_line(str(subtask.get("title") or subtask["step"]))
     tries = f" (try {subtask['attempt']})" if subtask["attempt"] > 1 else ""
     short = title if len(title) <= _LONGEST_TITLE else title[: _LONGEST_TITLE - 1] + "…"
     return Text.assemble((mark, style), " ", short, (tries, "yellow"))
@@ -71,7 +72,7 @@ def _lines(record: Record) -> list[Text]:
     for subtask in record.get("subtasks", ()):
         if error := subtask.get("error"):
             name = subtask.get("title") or subtask["step"]
-            lines.append(Text(f"{name}: {error.get('message', '')}", style="red"))
+            lines.append(Text(one_line(f"{name}: {error.get('message', '')}"), style="red"))
     lines.append(Text(f"request {record['id']}", style="dim"))
     return lines
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from db.usage import By
-from millrace.bill_lines import Line, total
+from master.bill_lines import Line, total
 from millrace.problems import one_line
 from millrace.show.numbers import NONE, cost, count, seconds
 

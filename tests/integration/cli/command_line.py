@@ -28,7 +28,7 @@ def environment(**settings: str) -> dict[str, str]:
 def millrace(
     *arguments: str, stdin: str = "", cwd: Path | None = None, **settings: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run to the end.
+    """Run to the end. Some import torch, which takes a minute on a busy machine.
 
     The process is forked, see `tests.forking`. `Terminal` starts its processes as a user does, and
     so does this where a setting is the interpreter's own.
@@ -41,7 +41,7 @@ def millrace(
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
     with tempfile.TemporaryDirectory() as name:
@@ -50,13 +50,25 @@ def millrace(
         streams = (folder / "stdin", folder / "stdout", folder / "stderr")
         process = Forked(arguments, environment(**settings), streams, cwd or ROOT)
         try:
-            code = process.wait(60)
+            code = process.wait(180)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
             raise
         said = [(folder / stream).read_text("utf-8") for stream in ("stdout", "stderr")]
         return subprocess.CompletedProcess(arguments, code, *said)
+
+
+def python(program: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a program of its own to the end."""
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=True,
+    )
 
 
 class Terminal:
@@ -79,12 +91,16 @@ class Terminal:
         self._terminal = ours
         self.output = ""
 
-    def wait_for(self, text: str, seconds: float = 20, *, after: int = 0) -> None:
+    def wait_for(self, text: str, seconds: float = 60, *, after: int = 0) -> None:
         """Read until this text was written, behind so many characters."""
         deadline = time.monotonic() + seconds
         while text not in self.output[after:]:
             assert time.monotonic() < deadline, f"{text!r} never came: {self.output}"
             assert self._read(), f"ended without {text!r}: {self.output}"
+
+    def press(self, keys: str) -> None:
+        """What typing them does."""
+        os.write(self._terminal, keys.encode())
 
     def interrupt(self) -> None:
         """What Ctrl-C does."""
@@ -95,7 +111,7 @@ class Terminal:
         while self._read():
             pass
         os.close(self._terminal)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=60)
 
     def _read(self) -> bool:
         ready, _, _ = select.select([self._terminal], [], [], 1.0)

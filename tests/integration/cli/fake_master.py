@@ -104,7 +104,8 @@ class FakeMaster:
     """What it answers, and what it was asked."""
 
     texts: list[str] = field(default_factory=lambda: [ANSWER[i : i + 7] for i in range(0, 80, 7)])
-    pause_seconds: float = 0.0
+    least_polls: int = 0
+    """A stream does not end before."""
     hangs: bool = False
     breaks: bool = False
     fails: dict[str, Any] | None = None
@@ -113,8 +114,12 @@ class FakeMaster:
     ready: tuple[int, dict[str, Any]] = (200, {"status": "ready", "checks": {"database": "ok"}})
     workers: list[dict[str, Any]] = field(default_factory=list)
     queues: list[dict[str, Any]] = field(default_factory=list)
+    broker_answers: bool = True
+    away: str | None = None
+    """What does not answer, so that lists are refused."""
     running: dict[str, Any] = field(default_factory=lambda: RUNNING)
     ended: dict[str, Any] = field(default_factory=lambda: COMPLETED)
+    listed: list[dict[str, Any]] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
     authorizations: list[str | None] = field(default_factory=list)
     polls: int = 0
@@ -126,10 +131,11 @@ class FakeMaster:
         return Starlette(
             routes=[
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),
+                Route("/v1/requests", self._requests),
                 Route("/v1/requests/{id}", self._request),
                 Route("/v1/models", self._models),
-                Route("/v1/workers", lambda _: JSONResponse({"data": self.workers})),
-                Route("/v1/queues", lambda _: JSONResponse({"data": self.queues})),
+                Route("/v1/workers", lambda _: self._listed({"data": self.workers})),
+                Route("/v1/queues", self._queues),
                 Route("/ready", lambda _: JSONResponse(self.ready[1], self.ready[0])),
                 Route("/health", lambda _: JSONResponse({"status": "ok"})),
             ]
@@ -138,6 +144,24 @@ class FakeMaster:
     async def _models(self, request: Request) -> Response:
         names = ("millrace/auto", "millrace/split", "llama3.2:3b", "codellama:34b-instruct")
         return JSONResponse({"object": "list", "data": [{"id": name} for name in names]})
+
+    async def _queues(self, request: Request) -> Response:
+        return self._listed({"data": self.queues, "broker_answers": self.broker_answers})
+
+    def _listed(self, body: dict[str, Any]) -> Response:
+        if self.away:
+            return self._error(503, f"the {self.away} does not answer", "service_unavailable")
+        return JSONResponse(body)
+
+    async def _requests(self, request: Request) -> Response:
+        query = request.query_params
+        found = [
+            each
+            for each in self.listed
+            if each["id"].replace("-", "").startswith(query.get("id", ""))
+            and query.get("state", each["state"]) == each["state"]
+        ]
+        return self._listed({"data": found[: int(query["limit"])], "has_more": False})
 
     async def _request(self, request: Request) -> Response:
         self.polls += 1
@@ -164,7 +188,9 @@ class FakeMaster:
             yield _frame({"choices": [{"delta": {"role": "assistant", "content": ""}}]})
             for text in self.texts:
                 yield _frame({"choices": [{"delta": {"content": text}}]})
-                await asyncio.sleep(self.pause_seconds)
+                await asyncio.sleep(0)
+            while self.polls < self.least_polls:  # noqa: ASYNC110 - a test sets one of them
+                await asyncio.sleep(0.02)
             if self.hangs:
                 await asyncio.sleep(60)
             self.done = True
@@ -202,12 +228,19 @@ def _frame(value: dict[str, Any]) -> str:
 @contextlib.contextmanager
 def serving(master: FakeMaster, port: int = 0) -> Iterator[FakeMaster]:
     """Serve it on loopback until the block ends."""
-    config = uvicorn.Config(master.app(), port=port, log_level="error", lifespan="off")
+    config = uvicorn.Config(
+        master.app(),
+        port=port,
+        log_level="error",
+        lifespan="off",
+        # It must never be the one that closes: a client may be about to ask again.
+        timeout_keep_alive=600,
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not server.started:
             assert time.monotonic() < deadline, "the fake master does not start"
             time.sleep(0.01)

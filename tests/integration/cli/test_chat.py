@@ -81,29 +81,25 @@ def test_ctrl_c_stops_an_answer_and_not_the_chat(master: RememberingMaster, tmp_
     master.hangs = True
     terminal = Terminal("chat", MILLRACE_URL=master.url, MILLRACE_HOME=str(tmp_path / "home"))
 
-    def type_(keys: str) -> None:
+    def after_typing(keys: str, said: str) -> None:
+        before = len(terminal.output)
         os.write(terminal._terminal, keys.encode())
+        terminal.wait_for(said, after=before)
 
     terminal.wait_for("/help lists commands")
     terminal.wait_for("> ")
-    type_("What turns it?\n")
-    terminal.wait_for("HNSW is a graph")
+    after_typing("What turns it?\n", "HNSW is a graph")
     terminal.interrupt()
     terminal.wait_for("Stopped.")
-    assert master.left.wait(10)
+    assert master.left.wait(60)
     master.hangs = False
-    type_("/list\n")
-    terminal.wait_for("What turns a mill?")
-    type_("/open 1\n")
-    terminal.wait_for("Going on with")
-    type_("/history\n")
-    terminal.wait_for("And who am I?")
-    type_("/nothing\n")
-    terminal.wait_for("there is no command /nothing")
-    type_("Again?\n")
-    terminal.wait_for("tokens")
+    after_typing("/list\n", "What turns a mill?")
+    after_typing("/open 1\n", "Going on with")
+    after_typing("/history\n", "And who am I?")
+    after_typing("/nothing\n", "there is no command /nothing")
+    after_typing("Again?\n", "tokens")
     terminal.wait_for("> ", after=terminal.output.rindex("tokens"))  # else the key is lost
-    type_("\x04")
+    terminal.press("\x04")
     assert terminal.close() == 0
     assert "Traceback" not in terminal.output
     assert [asked["conversation"] for asked in master.asked] == ["new", MILLS]

@@ -18,6 +18,7 @@ GROUPS = {
     "keys": ("create", "ensure", "list", "revoke"),
     "n8n": ("provision", "report"),
     "openwebui": ("connect", "pull", "status"),
+    "requests": ("list", "show"),
     "rules": ("list", "show", "propose", "approve", "reject", "try", "rollback", "diff"),
     "schemas": ("export",),
 }

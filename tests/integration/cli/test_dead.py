@@ -9,6 +9,7 @@ import aio_pika
 from queue_schemas import topology
 from queue_schemas.codec import encode
 from tests.doubles.subtasks import a_subtask
+from tests.doubles.traces import read
 from tests.integration.cli.command_line import millrace
 from tests.integration.cli.ledger import Books, write
 
@@ -60,8 +61,16 @@ def test_doing_it_again_twice_makes_one_request(migrated_url: str, tmp_path: Pat
     again = dead(migrated_url, "retry", str(request), **settings)[1]
     assert again == first.replace("is done again", "was done again before")
 
-    [rest] = json.loads(dead(migrated_url, "retry", "--all", "--json", **settings)[1])
-    assert (rest["request"], rest["fresh"]) == (str(second), True)
+    spans, folder = tmp_path / "spans", tmp_path / "logs"
+    settings |= {"MILLRACE_TRACING": f"file:{spans}", "MILLRACE_LOG_FOLDER": str(folder)}
+    code, said, errors = dead(migrated_url, "retry", "--all", "--json", **settings)
+    [rest] = json.loads(said)
+    assert (rest["request"], rest["fresh"], errors) == (str(second), True, "")
+    [submit] = read(spans)
+    assert (submit.name, submit.says("request")) == ("submit", rest["redriven_as"])
+    line = json.loads((folder / "dead.jsonl").read_text())
+    assert (line["event"], line["request"]) == ("request.accepted", rest["redriven_as"])
+    assert (line["trace"], line["redriven_from"]) == (submit.trace, str(second))
     assert dead(migrated_url, "retry", "--all")[1] == "No dead subtask waits for a decision.\n"
     assert "done again as" in dead(migrated_url, "list", "--settled")[1]
 

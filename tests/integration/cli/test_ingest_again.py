@@ -1,16 +1,20 @@
 """`millrace ingest` a second time, with an engine or a master that is away, and what it says."""
 
 import asyncio
+import contextlib
 import json
+import os
 import subprocess
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from millrace.chaos.stack import until
-from tests.integration.cli.command_line import Terminal, millrace
+from tests.forking import Forked
+from tests.integration.cli.command_line import ROOT, Terminal, environment, millrace
 from tests.integration.master.mill import Mill, a_script, installation
 
 AWAY = {
@@ -30,7 +34,7 @@ async def mill(migrated_url: str) -> AsyncGenerator[Mill]:
 @pytest.fixture
 async def without_engine(migrated_url: str) -> AsyncGenerator[Mill]:
     """Its first collection wants vectors that nobody gives."""
-    settings = {"ingest_seconds": 0.2, "ingest_max_attempts": 2}
+    settings = {"ingest_seconds": 0.2, "ingest_max_attempts": 2, "ingest_retry_seconds": 600}
     async with installation(migrated_url, a_script(), AWAY, **settings) as made:
         yield made
 
@@ -54,6 +58,40 @@ async def run(mill: Mill, *arguments: str, columns: int = 120) -> subprocess.Com
     return await asyncio.to_thread(millrace, *arguments, **settings)
 
 
+@contextlib.contextmanager
+def begun(mill: Mill, tmp_path: Path, *arguments: str) -> Iterator[tuple[Forked, Path, Path]]:
+    """A command that runs, and the files that it writes to."""
+    said = tmp_path / "stdout", tmp_path / "stderr"
+    settings = environment(**settings_of(mill), COLUMNS="120")
+    process = Forked(arguments, settings, (Path(os.devnull), *said), ROOT)
+    try:
+        yield process, *said
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def until_said(file: Path, words: str) -> None:
+    def there() -> bool:
+        return file.exists() and words in file.read_text("utf-8")
+
+    await until(lambda: asyncio.to_thread(there), 60)
+
+
+async def try_again(mill: Mill) -> None:
+    """Let the pauses of all documents be over, once all have one."""
+
+    async def all_wait() -> bool:
+        [row] = await mill.rows(
+            "SELECT bool_and(state = 'waiting' AND error IS NOT NULL) FROM millrace.documents"
+        )
+        return bool(row[0])
+
+    await until(all_wait, 60)
+    async with mill.running.engine.begin() as connection:
+        await connection.execute(text("UPDATE millrace.documents SET available_at = now()"))
+
+
 async def found(mill: Mill) -> dict[str, str]:
     rows = await mill.rows(
         "SELECT d.name, c.text FROM millrace.chunks c"
@@ -73,8 +111,8 @@ async def test_a_changed_file_replaces_the_document_of_its_path(mill: Mill, fold
 
 
 async def test_with_keep_both_stay(mill: Mill, folder: Path) -> None:
-    for text in ("one", "two"):
-        (folder / "a.md").write_text(text)
+    for content in ("one", "two"):
+        (folder / "a.md").write_text(content)
         await run(mill, "ingest", str(folder / "a.md"), "--keep")
     assert await mill.count("documents") == 2
 
@@ -115,7 +153,11 @@ async def test_an_empty_folder_is_said_to_be_one(mill: Mill, tmp_path: Path) -> 
     done = await run(mill, "ingest", str(tmp_path))
     assert done.returncode == 1
     assert f"there is nothing to ingest in {tmp_path} (1 file skipped)." in done.stderr
-    assert f"skipped {tmp_path / 'song.mp3'}: unknown kind of file (.mp3)\n" in done.stdout
+    assert f"skipped {tmp_path / 'song.mp3'}: unknown kind of file\n" in done.stdout
+    for name in ("b.mp3", "a.PNG", "Makefile"):
+        (tmp_path / name).write_bytes(b"ID3")
+    done = await run(mill, "ingest", str(tmp_path))
+    assert "skipped 2 .mp3, 1 Makefile, 1 .png: unknown kind of file\n" in done.stdout
 
 
 async def test_documents_are_named_by_name_or_short_id(mill: Mill, folder: Path) -> None:
@@ -139,12 +181,17 @@ async def test_documents_are_named_by_name_or_short_id(mill: Mill, folder: Path)
     assert await mill.count("documents") == 2
 
 
-async def test_an_engine_that_is_away_is_said_once(without_engine: Mill, folder: Path) -> None:
-    done = await run(without_engine, "ingest", str(folder))
-    waits = [line for line in done.stdout.splitlines() if line.startswith("waiting  ")]
-    assert len(waits) == 1, done.stdout
+async def test_an_engine_that_is_away_is_said_once(
+    without_engine: Mill, folder: Path, tmp_path: Path
+) -> None:
+    with begun(without_engine, tmp_path, "ingest", str(folder)) as (process, stdout, _):
+        await until_said(stdout, "it is tried again")
+        await try_again(without_engine)
+        assert await asyncio.to_thread(process.wait, 60) == 1
+    said = stdout.read_text("utf-8")
+    waits = [line for line in said.splitlines() if line.startswith("waiting  ")]
+    assert len(waits) == 1, said
     assert waits[0].endswith("(embedding_unavailable); it is tried again")
-    assert done.returncode == 1
 
 
 async def test_an_engine_that_is_away_is_said_above_the_bar(
@@ -153,20 +200,25 @@ async def test_an_engine_that_is_away_is_said_above_the_bar(
     settings = settings_of(without_engine)
     terminal = Terminal("ingest", str(folder), columns=200, **settings)
     await asyncio.to_thread(terminal.wait_for, "it is tried again")
+    await try_again(without_engine)
     await asyncio.to_thread(terminal.close)
     assert terminal.output.count("it is tried again") == 1
 
 
-async def test_a_master_that_is_lost_is_said_to_go_on(migrated_url: str, folder: Path) -> None:
-    async with installation(migrated_url, a_script(), AWAY, ingest_seconds=0.2) as mill:
-        waiting = asyncio.create_task(run(mill, "ingest", str(folder)))
-
-        async def sent() -> bool:
-            return await mill.count("documents") == 2
-
-        await until(sent, 30)
-    done = await waiting
-    assert done.returncode == 1
-    assert "What was sent goes on by itself" in done.stderr
-    assert "run the same command again" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+async def test_a_master_that_is_lost_is_said_to_go_on(
+    migrated_url: str, folder: Path, tmp_path: Path
+) -> None:
+    settings = {"ingest_seconds": 0.2, "ingest_retry_seconds": 600}
+    async with contextlib.AsyncExitStack() as stack:
+        mill = await stack.enter_async_context(
+            installation(migrated_url, a_script(), AWAY, **settings)
+        )
+        ingest = begun(mill, tmp_path, "ingest", str(folder))
+        with ingest as (process, stdout, stderr):
+            await until_said(stdout, "it is tried again")  # it knows that something was taken
+            await stack.aclose()
+            assert await asyncio.to_thread(process.wait, 60) == 1
+    said = stderr.read_text("utf-8")
+    assert "What was sent goes on by itself" in said
+    assert "run the same command again" in said
+    assert len(said.splitlines()) == 1

@@ -49,7 +49,7 @@ async def test_a_folder_is_ingested_and_what_failed_is_said(mill: Mill, folder: 
     assert "3 documents ready with 3 chunks, 1 failed, 3 files skipped." in done.stdout
     assert "bad_json" in done.stdout
     assert f"skipped {folder / '.hidden.txt'}: hidden file" in done.stdout
-    assert f"skipped {folder / 'song.mp3'}: unknown kind of file (.mp3)" in done.stdout
+    assert f"skipped {folder / 'song.mp3'}: unknown kind of file" in done.stdout
     assert f"skipped {folder / 'deep' / '.git'}: hidden folder" in done.stdout
     rows = await mill.rows("SELECT metadata FROM millrace.documents")
     assert {row[0]["year"] for row in rows} == {7}

@@ -74,6 +74,32 @@ def test_a_key_is_created_listed_and_revoked(migrated_url: str) -> None:
     assert plain not in again.stderr
 
 
+def test_a_key_is_revoked_with_those_that_it_made(migrated_url: str) -> None:
+    plain = millrace("keys", "create", "laptop", DATABASE_URL=migrated_url).stdout.strip()
+    made = new_key()
+
+    async def make() -> None:
+        async with (
+            reach.database(migrated_url, name="test") as engine,
+            engine.begin() as connection,
+        ):
+            assert await tenants.add_key_of(
+                connection, prefix_of(plain), "in the console", made.prefix, made.digest
+            )
+
+    asyncio.run(make())
+    assert f"└ {made.prefix}" in millrace("keys", "list", DATABASE_URL=migrated_url).stdout
+    done = millrace("keys", "revoke", plain, DATABASE_URL=migrated_url)
+    assert done.stdout == (
+        f"{prefix_of(plain)} is revoked, and with it {made.prefix}, made with it in the console.\n"
+    )
+    listed = json.loads(millrace("keys", "list", "--json", DATABASE_URL=migrated_url).stdout)
+    assert [(key["made_with"], bool(key["revoked_at"])) for key in listed] == [
+        (None, True),
+        (prefix_of(plain), True),
+    ]
+
+
 def test_a_key_without_a_name_is_refused(migrated_url: str) -> None:
     assert millrace("keys", "create", " ", DATABASE_URL=migrated_url).returncode == 2
 

@@ -6,8 +6,10 @@ from uuid import UUID
 
 import aio_pika
 import pytest
+from aio_pika.abc import AbstractIncomingMessage
 
 from db import outbox, subtasks
+from millrace.chaos.stack import until
 from queue_schemas import topology
 from queue_schemas.codec import encode
 from tests.doubles.subtasks import a_subtask
@@ -82,8 +84,10 @@ async def test_messages_of_a_quorum_queue_are_looked_at_without_losing_one(
         code, said = await reconcile("--peek", "10", "--fix", "--json")
         assert code == 0, said
         queue = await channel.declare_queue(QUEUE.name, passive=True)
-        left = await queue.get(timeout=5)
-        assert left is not None
-        assert left.body == bodies[0]
+
+        async def left() -> AbstractIncomingMessage | None:  # given back a moment later
+            return await queue.get(timeout=60, fail=False)
+
+        assert (await until(left, 60)).body == bodies[0]
         aside = await channel.declare_queue("quarantine", passive=True)
         assert aside.declaration_result.message_count == 1

@@ -66,6 +66,30 @@ def test_a_master_that_is_not_ready_is_an_error(master: FakeMaster) -> None:
     assert "is not ready · database: no answer" in " ".join(done.stdout.split())
 
 
+def test_a_broker_that_is_away_leaves_what_the_database_says(master: FakeMaster) -> None:
+    master.ready = (503, {"status": "not_ready", "checks": {"broker": "no answer"}})
+    master.broker_answers = False
+    master.queues = [QUEUE | {"ready": None, "consumers": None}]
+    done = millrace("status", MILLRACE_URL=master.url)
+    words = " ".join(done.stdout.split())
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "is not ready · broker: no answer · 1 worker" in words
+    assert "codellama:34b-instruct - - 120 8 1" in words
+
+
+def test_a_database_that_is_away_is_named_and_nothing_is_made_up(master: FakeMaster) -> None:
+    master.ready = (503, {"status": "not_ready", "checks": {"database": "no answer"}})
+    master.away = "database"
+    done = millrace("status", MILLRACE_URL=master.url)
+    words = " ".join(done.stdout.split())
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "is not ready · database: no answer" in words
+    assert "the database does not answer: queues and workers are not known" in words
+    assert "No worker is running" not in words
+    seen = json.loads(millrace("status", "--json", MILLRACE_URL=master.url).stdout)
+    assert (seen["queues"], sorted(seen["unknown"])) == (None, ["queues", "workers"])
+
+
 def test_json_is_what_the_master_said(master: FakeMaster) -> None:
     printed = json.loads(millrace("status", "--json", MILLRACE_URL=master.url).stdout)
     assert printed["workers"] == [WORKER]
@@ -78,6 +102,8 @@ def test_watch_follows_until_ctrl_c(master: FakeMaster) -> None:
     terminal.wait_for("gpu-1-4711")
     master.workers = [{**WORKER, "name": "gpu-9-new"}]
     terminal.wait_for("gpu-9-new")
+    master.away = "database"
+    terminal.wait_for("the database does not answer")
     terminal.interrupt()
     assert terminal.close() == 130
     assert "Traceback" not in terminal.output

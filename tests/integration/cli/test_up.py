@@ -20,7 +20,8 @@ from tests import forking
 MODEL = {
     "name": "mill",
     "provider": "scripted",
-    "options": {"text": "flour", "tokens": 40, "tokens_per_second": 10},
+    # Longer than we may stand still between seeing it run and Ctrl-C.
+    "options": {"text": "flour", "tokens": 40, "tokens_per_second": 3},
 }
 
 

@@ -13,9 +13,9 @@ from bus.protocol import Depth
 from db.dead import DeadSubtask
 from db.reconcile import Counts
 from db.usage import By, Fate, Spent
+from master.bill_lines import bill_lines, total
 from master.reconcile import Finding, Kind, Look, ModelState
 from millrace import duration
-from millrace.bill_lines import bill_lines, total
 from millrace.show.dead import dead_page, dead_table, messages_page
 from millrace.show.reconcile import reconciliation
 from millrace.show.usage import usage_table

@@ -122,7 +122,7 @@ def test_nobody_goes_while_the_load_is_unknown_but_who_crashed_is_replaced(world
 
 async def until(condition: object) -> None:
     assert callable(condition)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  what is waited for sets no event
             await asyncio.sleep(0.005)
 

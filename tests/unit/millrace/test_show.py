@@ -7,11 +7,12 @@ from rich.console import Console, RenderableType
 
 from millrace import models_file
 from millrace.doctor import Finding, Verdict
+from millrace.known import Fleet
 from millrace.show import numbers
 from millrace.show.answer import AnswerText
 from millrace.show.bill import bill
 from millrace.show.checks import checks
-from millrace.show.fleet import fleet
+from millrace.show.fleet import fleet, slots_busy
 from millrace.show.models import registry_table, served_table
 from millrace.show.plan import PlanView
 from queue_schemas.states import SubtaskState
@@ -62,7 +63,7 @@ WORKERS = [
 ]
 QUEUES = [
     {"model": LONG, "queue": f"subtasks.{LONG}", "ready": 100_000, "consumers": 1000}
-    | {"db_ready": 1_000_000, "db_queued": 100_000, "db_running": 1000},
+    | {"db_ready": 1_000_000, "db_queued": 100_000, "db_running": 1000, "db_delayed": 40_000},
     {"model": "m", "queue": "subtasks.m", "ready": None, "consumers": None}
     | {"db_ready": 0, "db_queued": 0, "db_running": 0},
 ]
@@ -83,8 +84,9 @@ def everything(width: int) -> dict[str, RenderableType]:
         "plan": plan(hostile_request()),
         "no plan yet": PlanView(0.0).render(1.0),
         "bill": bill(hostile_request(), width),
-        "fleet": fleet(NOT_READY, WORKERS, QUEUES, f"http://{LONG}", width),
-        "no worker": fleet(NOT_READY, [], QUEUES, "http://m", width),
+        "fleet": fleet(Fleet(NOT_READY, WORKERS, QUEUES), f"http://{LONG}", width, LONG),
+        "no worker": fleet(Fleet(NOT_READY, [], QUEUES), "http://m", width),
+        "nothing": fleet(Fleet(NOT_READY, None, None, False, {LONG: LONG}), "http://m", width),
         "models": registry_table(registry, LONG, width),
         "served": served_table([{"id": LONG}, {"id": "millrace/split"}]),
         "checks": checks(FINDINGS),
@@ -169,7 +171,7 @@ def test_the_bill_of_a_failure_says_why() -> None:
 
 
 def test_the_fleet_names_what_is_missing() -> None:
-    text = "\n".join(shown(fleet(NOT_READY, [], QUEUES, "http://m", 80)))
+    text = "\n".join(shown(fleet(Fleet(NOT_READY, [], QUEUES), "http://m", 80)))
     assert "http://m is not ready · database: TimeoutError: no answer" in " ".join(text.split())
     assert "Start one: millrace worker --model" in text
     assert "no queue" in text
@@ -226,3 +228,19 @@ def test_an_answer_cannot_steer_the_terminal() -> None:
     [line] = AnswerText().feed("a\x1b[2Jb\x07\n")
     assert "\x1b" not in line.plain
     assert line.plain == "a\ufffd[2Jb\ufffd"
+
+
+def test_slots_of_workers_that_leave_are_not_counted() -> None:
+    live = {"slots": 4, "running": 1, "state": "live"}
+    assert slots_busy([live, live, live | {"state": "draining"}]) == "2 of 8 slots busy"
+
+
+def test_what_pauses_is_told_apart_from_what_waits() -> None:
+    ready = {"status": "ready", "checks": {}}
+    waits = QUEUES[1] | {"model": "mill", "db_ready": 2, "db_delayed": 3}
+    assert any(
+        "3 to be tried later" in line
+        for line in shown(fleet(Fleet(ready, [], [waits]), "http://m", 80))
+    )
+    calm = waits | {"db_delayed": 0}
+    assert "later" not in "".join(shown(fleet(Fleet(ready, [], [calm]), "http://m", 80)))
