@@ -11,8 +11,10 @@ from pathlib import Path
 
 from bench import (
     chats,
+    console,
     fairness,
     killed,
+    observing,
     report,
     retrieval_ingest,
     retrieval_search,
@@ -31,7 +33,9 @@ _BEGAN = time.monotonic()
 _WITH_PEERS = ("first-token", "chats", "subtasks")
 _ALONE = ("split", "stop", "fair", "killed", "streams", "strategies")
 _RETRIEVAL = ("search", "ingest")
-NAMES = (*_WITH_PEERS, *_ALONE, *_RETRIEVAL)
+_CONSOLE = "console"
+_OBSERVING = "observing"
+NAMES = (*_WITH_PEERS, *_ALONE, *_RETRIEVAL, _CONSOLE, _OBSERVING)
 
 Measure = Callable[[Millrace, Effort], Findings]
 
@@ -81,6 +85,13 @@ def _measure(wanted: list[str], effort: Effort, folder: Path) -> list[Findings]:
                 _say(name)
                 with millrace(all_, chats.MODEL, workers=0, more=retrieval_search.MODELS) as mill:
                     findings.append(measure(mill, effort))
+        if _CONSOLE in wanted:
+            _say(_CONSOLE)
+            with millrace(all_, console.MODEL, more=console.MORE) as mill:
+                findings.append(console.console(mill, effort))
+        if _OBSERVING in wanted:
+            _say(_OBSERVING)
+            findings.append(observing.observing(all_, effort))
     return findings
 
 

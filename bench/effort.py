@@ -32,6 +32,10 @@ class Effort:
     """In a round, of each kind."""
     documents: int
     """That are ingested, in each way."""
+    console_requests: int
+    """That the console's pages choose from."""
+    console_loads: int
+    """Of each page."""
 
 
 FULL = Effort(
@@ -49,6 +53,8 @@ FULL = Effort(
     chunks=100_000,
     searches=100,
     documents=100,
+    console_requests=50_000,
+    console_loads=20,
 )
 QUICK = Effort(
     rounds=2,
@@ -65,4 +71,6 @@ QUICK = Effort(
     chunks=20_000,
     searches=50,
     documents=20,
+    console_requests=50_000,
+    console_loads=10,
 )

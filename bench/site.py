@@ -102,18 +102,18 @@ class Millrace:
             **_shared(self.servers),
         }
 
-    def add_workers(self, number: int) -> list[Started]:
-        """Start more workers of the model and wait until they are known."""
-        fresh = [self._start_worker() for _ in range(number)]
+    def add_workers(self, number: int, model: str = MODEL) -> list[Started]:
+        """Start more workers of a model and wait until they are known."""
+        fresh = [self._start_worker(model) for _ in range(number)]
         self.workers.extend(fresh)
         names = {worker.name for worker in fresh}
         for worker in fresh:
             wait_for(worker, lambda: names <= self._known_workers())
         return fresh
 
-    def _start_worker(self) -> Started:
+    def _start_worker(self, model: str) -> Started:
         name = self.servers.new_name(f"{self.master.name}-worker")
-        arguments = ["worker", "--model", MODEL, "--name", name]
+        arguments = ["worker", "--model", model, "--name", name]
         return _start(self.servers, name, arguments, self.environment)
 
     def _known_workers(self) -> set[str]:
@@ -136,10 +136,11 @@ def millrace(
     *,
     workers: int = 1,
     more: Sequence[Mapping[str, Any]] = (),
+    settings: Mapping[str, str] | None = None,
 ) -> Generator[Millrace]:
     """A Millrace installation that serves one model; started as an operator would.
 
-    `more`: entries of the registry that need no worker.
+    `more`: entries of the registry that need no worker. `settings`: what is not the default.
     """
     name, port = servers.new_name("millrace"), free_port()
     models = servers.folder / f"{name}.yaml"
@@ -153,6 +154,7 @@ def millrace(
         "DATABASE_URL": database,
         "RABBITMQ_URL": servers.rabbit.url(name),
         "MILLRACE_MODELS": str(models),
+        **(settings or {}),
     }
     _command(environment, "migrate")
     key = _command(environment, "keys", "create", "bench").strip()

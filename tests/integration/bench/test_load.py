@@ -61,23 +61,23 @@ def test_a_refusal_is_no_measurement(port: int) -> None:
 
 def test_the_longest_silence_within_an_answer_is_found(port: int) -> None:
     load = run(Order((chat(port, "4x50", 4),), clients=2, chats=2, spread=0.01))
-    assert all(0.04 <= gap < 5 for gap in load.gaps["4x50"])
+    assert all(0.04 <= gap < 40 for gap in load.gaps["4x50"])
 
 
 def test_the_engine_knows_when_which_client_left_in_the_middle(port: int) -> None:
-    body = {"model": "500x20", "stream": True, "seed": 7}
-    with Talk(Target("slow", port, body, 500)) as talk:
+    body = {"model": "5000x20", "stream": True, "seed": 7}  # for 100 seconds
+    with Talk(Target("slow", port, body, 5000)) as talk:
         talk.read_until(1)
         left_at = talk.leave()
     run(Order((chat(port, "3", 3),), clients=1, chats=1))
     left = {}
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while not left and time.monotonic() < end:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/left") as answer:
             left = json.load(answer)
     (seen_at,) = left.pop("7")
     assert left == {}, "who reads to the end has not left"
-    assert left_at <= seen_at < left_at + 5
+    assert left_at <= seen_at < left_at + 60
 
 
 def test_a_percentile_is_a_number_that_was_measured() -> None:
