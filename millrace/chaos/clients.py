@@ -242,6 +242,7 @@ class Load:
     ) -> None:
         """Read one stream to its end, or until the client has enough of it."""
         stream: StreamSeen | None = None
+        asked_at = time.monotonic()
         try:
             async with self._http.stream(method, url, **sent) as answer:
                 if answer.status_code != 200:
@@ -250,7 +251,8 @@ class Load:
                     await asyncio.sleep(_PAUSE_SECONDS)
                     return
                 visit.request = answer.headers.get(ID_HEADER) or visit.request
-                stream = StreamSeen(_master(url), done=0 if take is _CHAT else None)
+                done = 0 if take is _CHAT else None
+                stream = StreamSeen(_master(url), done=done, asked_at=asked_at)
                 visit.streams.append(stream)
                 async for line in answer.aiter_lines():
                     _take(visit, stream, line, take)

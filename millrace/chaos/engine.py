@@ -89,7 +89,7 @@ class Engine:
         """The calls that asked for a chat."""
         return [call for call in self.calls if call.path.endswith(("/chat", "/completions"))]
 
-    async def wait_for(self, condition: Callable[[], object], within_seconds: float = 5.0) -> None:
+    async def wait_for(self, condition: Callable[[], object], within_seconds: float = 30.0) -> None:
         """Wait until something is true of this engine."""
         async with asyncio.timeout(within_seconds):
             while not condition():  # noqa: ASYNC110 - the engine lives in another thread
@@ -192,13 +192,19 @@ def serve(app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> Iterator[st
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(
-            app, log_config=None, ws="none", lifespan="off", timeout_graceful_shutdown=1
+            app,
+            log_config=None,
+            ws="none",
+            lifespan="off",
+            # It must never be the one that closes: a client may be about to ask again.
+            timeout_keep_alive=600,
+            timeout_graceful_shutdown=1,
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while not server.started:
                 if time.monotonic() > deadline or not thread.is_alive():
                     raise TimeoutError("the fake engine did not start")

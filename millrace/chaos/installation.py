@@ -227,7 +227,7 @@ class Installation:
     async def delete_connection(self, dice: random.Random) -> str | None:
         """Close somebody's connection from the broker's side; gives its name."""
         async with self._management() as http:
-            found = (await http.get("/api/connections")).json()
+            found = (await http.get("/api/connections")).raise_for_status().json()
             ours = sorted(
                 (c["name"], c.get("user_provided_name") or c["name"])
                 for c in found

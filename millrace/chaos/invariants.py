@@ -21,7 +21,7 @@ OVERDUE_SECONDS: Final = 2 * HEARTBEAT_SECONDS
 UNPUBLISHED_SECONDS: Final = 5.0
 """A row of the outbox that is due is taken within a fraction of a second."""
 _KILL_SECONDS: Final = 6.0
-"""A client notices within this time that its master was killed."""
+"""Of a stream of which nobody noted when it began: its client notices the kill within this time."""
 _INJECTED: Final = frozenset(
     {
         "engine_busy",
@@ -114,9 +114,10 @@ def _wrong_end(stream: StreamSeen, seen: Evidence) -> str | None:
 
 
 def _was_killed(stream: StreamSeen, seen: Evidence) -> bool:
+    """Whether its master was killed while it was open, however late its client noticed."""
+    since = stream.closed_at - _KILL_SECONDS if stream.asked_at is None else stream.asked_at
     return any(
-        url == stream.url and -1.0 <= stream.closed_at - at <= _KILL_SECONDS
-        for url, at in seen.killed
+        url == stream.url and since <= at <= stream.closed_at + 1.0 for url, at in seen.killed
     )
 
 

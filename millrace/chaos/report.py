@@ -74,7 +74,7 @@ def as_markdown(outcome: Outcome) -> str:
         lines += [f"## {title}", "", "| | |", "|---|---|"]
         lines += [f"| {_cell(left)} | {_cell(right)} |" for left, right in rows.items()]
         lines.append("")
-    if found := _violations(outcome):
+    if found := violations(outcome):
         lines += ["## Violations", "", *(f"- {line}" for line in found), ""]
     return "\n".join(lines)
 
@@ -89,7 +89,7 @@ def for_people(outcome: Outcome) -> RenderableType:
         for left, right in rows.items():
             table.add_row(left, Text(right, style="red" if _is_bad(title, right) else ""))
         parts.append(table)
-    parts += [Text(line, style="red") for line in _violations(outcome)]
+    parts += [Text(line, style="red") for line in violations(outcome)]
     parts.append(Text(verdict(outcome), style="bold red" if outcome.broken else "bold green"))
     return Group(*parts)
 
@@ -123,7 +123,8 @@ def _is_bad(title: str, value: str) -> bool:
     return title.startswith("Invariants") and value != "0"
 
 
-def _violations(outcome: Outcome) -> list[str]:
+def violations(outcome: Outcome) -> list[str]:
+    """A line for each violation that was noted, with the time at which it was seen first."""
     lines: list[str] = []
     for name, found in outcome.violations.items():
         shown = list(found.items())[:_SHOWN]

@@ -26,8 +26,15 @@ from queue_schemas import topology
 QUIET_SECONDS = 60.0
 """Everything has to be at rest so long after the last fault."""
 _WATCH_SECONDS = 0.5
+_UNAVAILABLE = 503
 _AWAY = (httpx2.HTTPError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 """What is raised while a server is away."""
+
+_UNDONE = """
+    SELECT (SELECT count(*) FROM millrace.requests WHERE finished_at IS NULL)
+         + (SELECT count(*) FROM millrace.outbox)
+"""
+"""Also rows of the outbox: an answer may come before it is noted that its question was sent."""
 
 Show = Callable[[float, Outcome], None]
 """Tells somebody how far the run is: elapsed seconds and what is known by now."""
@@ -55,6 +62,7 @@ class _Run:
         self._active = 0
         self._storm_at = self._began
         self._memory: dict[str, Memory] = {}
+        self._queues_last: list[Queue] = []
         self._outcome.evidence = Evidence(visits=self._load.visits)
         site.drop_clients = self._load.leave
 
@@ -149,7 +157,7 @@ class _Run:
 
     async def _in_database(self, do: Callable[[asyncpg.Connection], Any]) -> Any:
         """On a direct connection: no fault of the network is to disturb the view."""
-        connection = await asyncpg.connect(self._site.database.url(), timeout=5)
+        connection = await asyncpg.connect(self._site.database.url(), timeout=60)
         try:
             return await do(connection)
         finally:
@@ -173,11 +181,12 @@ class _Run:
     async def _at_rest(self) -> bool:
         if not await self._site.healthy():
             return False
-        open_requests = "SELECT count(*) FROM millrace.requests WHERE finished_at IS NULL"
-        if await self._in_database(lambda connection: connection.fetchval(open_requests)):
+        if await self._in_database(lambda connection: connection.fetchval(_UNDONE)):
             return False
-        queues = await self._queues()
-        return not any(q.messages or q.wanted_consumers not in {None, q.consumers} for q in queues)
+        self._queues_last = await self._queues()
+        return not any(
+            q.messages or q.wanted_consumers not in {None, q.consumers} for q in self._queues_last
+        )
 
     async def _queues(self) -> list[Queue]:
         found = await self._site.queues()
@@ -204,7 +213,8 @@ class _Run:
         seen.final = True
         await self._in_database(lambda connection: evidence.look(connection, seen))
         await self._in_database(lambda connection: evidence.read_tables(connection, seen))
-        seen.queues = await self._queues()
+        # Not read again: a worker's heartbeat lies in a queue at any moment, also at rest.
+        seen.queues = self._queues_last or await self._queues()
         seen.letters = [_letter(m) for m in await self._site.letters(topology.DEAD.name)]
         seen.quarantined = len(await self._site.letters(topology.QUARANTINE.name))
         seen.glances = await self._glances(list(seen.requests))
@@ -222,8 +232,19 @@ class _Run:
         ) as http:
 
             async def glance(path: str, key: str) -> Glance:
-                answer = await http.get(path, headers={"Authorization": f"Bearer {key}"})
-                return Glance(path, answer.status_code, key == own)
+                end = time.monotonic() + QUIET_SECONDS
+                while True:
+                    is_over = time.monotonic() >= end
+                    try:
+                        answer = await http.get(path, headers={"Authorization": f"Bearer {key}"})
+                    except httpx2.TransportError:
+                        if is_over:
+                            raise
+                    else:
+                        # A master that cannot answer now neither shows nor hides anything.
+                        if answer.status_code != _UNAVAILABLE or is_over:
+                            return Glance(path, answer.status_code, key == own)
+                    await asyncio.sleep(_WATCH_SECONDS)
 
             glances = [await glance(path, own) for path in paths[:1]]
             return glances + [await glance(path, self._site.other_key) for path in paths]

@@ -20,7 +20,7 @@ from millrace.one_machine import make_key
 
 T = TypeVar("T")
 
-START_SECONDS = 30.0
+START_SECONDS = 90.0
 
 
 class Started(Protocol):
@@ -80,7 +80,7 @@ class Process:
     def kill(self) -> None:
         """SIGKILL: no goodbye."""
         self.popen.kill()
-        self.popen.wait(10)
+        self.popen.wait(60)
         self.forget()
 
     def forget(self) -> None:
@@ -244,7 +244,7 @@ class Stack:
         """The record of a request."""
         return await self.get(f"/v1/requests/{request}")
 
-    async def ended(self, request: str, seconds: float = 30.0) -> dict[str, Any]:
+    async def ended(self, request: str, seconds: float = 60.0) -> dict[str, Any]:
         """The record of a request once it has its terminal state."""
 
         async def terminal() -> dict[str, Any] | None:
@@ -272,9 +272,11 @@ class Stack:
 
 
 async def until(condition: Callable[[], Awaitable[T | None]], seconds: float) -> T:
-    """Wait until a condition gives something true."""
+    """Wait until a condition gives something true; it is looked at once more after the time."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    over = False
+    while not over:
+        over = time.monotonic() >= end
         if found := await condition():
             return found
         await asyncio.sleep(0.05)

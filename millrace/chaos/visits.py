@@ -37,6 +37,8 @@ class StreamSeen:
     """Its terminal events; there should be one."""
     done: int | None = None
     """How often it said `[DONE]`; None where the format has no such line."""
+    asked_at: float | None = None
+    """When it was asked for; None where nobody noted it."""
     closing: Closing | None = None
     """None: it is still open."""
     closed_at: float = 0.0

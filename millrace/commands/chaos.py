@@ -75,6 +75,8 @@ def chaos(  # noqa: PLR0913, PLR0917 - one parameter for each option
     outcome = _carry_out(chosen, folder, Console(stderr=True))
     if as_json:
         typer.echo(json.dumps(report.as_json(outcome), indent=2))
+        for line in report.violations(outcome):
+            typer.echo(line, err=True)
     else:
         Console().print(report.for_people(outcome))
     if page is not None:

@@ -44,11 +44,11 @@ async def test_a_delay_holds_each_way_and_keeps_the_order(proxy: TcpProxy) -> No
 
 
 async def test_release_ends_a_delay(proxy: TcpProxy) -> None:
-    proxy.delay(5)
+    proxy.delay(600)
     proxy.release()
     answer, seconds = await said(proxy, b"one")
     assert answer == b"one"
-    assert seconds < 2
+    assert seconds < 60
 
 
 @pytest.mark.parametrize("hold", [TcpProxy.hold, TcpProxy.hold_replies])
