@@ -51,7 +51,7 @@ async def raw(house: House, head: str, body: bytes = b"", *, leave: bool = False
     writer.write(lines.encode() + body)
     await writer.drain()
     try:
-        return b"" if leave else await asyncio.wait_for(reader.read(), 20)
+        return b"" if leave else await asyncio.wait_for(reader.read(), 60)
     finally:
         writer.close()
         await writer.wait_closed()

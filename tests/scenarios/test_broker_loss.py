@@ -18,10 +18,12 @@ from millrace.chaos.machine import Unavailable
 from millrace.chaos.stack import Stack, until
 from tests import servers
 from tests.forking import launch
-from tests.scenarios.load import each_has_one_result, query
+from tests.scenarios.load import nothing_was_lost_or_applied_twice, query
 
 VHOST = "mill"
 WORDS = 12
+QUESTIONS = 24
+"""Two of them a second are answered: for long some run and some wait."""
 MODEL = {
     "name": "mill",
     "provider": "scripted",
@@ -83,7 +85,7 @@ class Load:
             "messages": [{"role": "user", "content": f"flour-{number}"}],
         }
         async with self._stack.http() as http:
-            return await http.post("/v1/chat/completions", json=body, timeout=90)
+            return await http.post("/v1/chat/completions", json=body, timeout=180)
 
     def start(self, count: int) -> None:
         first = len(self._asked)
@@ -101,17 +103,15 @@ class Load:
 
 
 async def until_some_run_and_some_wait(stack: Stack) -> None:
+    """And all are accepted: what is refused from then on was asked later."""
+
     async def both() -> bool:
         rows = await query(stack, "SELECT state, count(*) FROM millrace.subtasks GROUP BY 1")
         states = {row[0]: row[1] for row in rows}
-        return all(states.get(s, 0) > 0 for s in ("running", "queued", "succeeded"))
+        accepted = sum(states.values()) == QUESTIONS
+        return accepted and all(s in states for s in ("running", "queued", "succeeded"))
 
-    await until(both, 20)
-
-
-async def nothing_was_lost_or_applied_twice(stack: Stack, least: int) -> None:
-    await each_has_one_result(stack, least)
-    assert await query(stack, "SELECT 1 FROM millrace.outbox") == []
+    await until(both, 60)
 
 
 def reconcile(stack: Stack, *arguments: str) -> tuple[int, dict[str, Any]]:
@@ -122,7 +122,7 @@ def reconcile(stack: Stack, *arguments: str) -> tuple[int, dict[str, Any]]:
         *("--models", str(stack.folder / "models.yaml")),
     ]
     done = subprocess.run(
-        [*command, *options], capture_output=True, text=True, timeout=60, check=False
+        [*command, *options], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
@@ -133,12 +133,12 @@ async def test_a_broker_that_lost_its_data_gets_all_work_again_from_the_sweep(
 ) -> None:
     await stack.start(mill=2)
     load = Load(stack)
-    load.start(14)
+    load.start(QUESTIONS)
     await until_some_run_and_some_wait(stack)
     await asyncio.to_thread(lose_everything, broker)
     load.start(2)
-    await load.answered(60)
-    await nothing_was_lost_or_applied_twice(stack, 16)
+    await load.answered(120)
+    await nothing_was_lost_or_applied_twice(stack, QUESTIONS + 2)
     code, seen = await asyncio.to_thread(reconcile, stack, "--peek", "100")
     assert (code, seen["findings"]) == (0, [])
 
@@ -149,7 +149,7 @@ async def test_reconcile_mends_at_once_what_the_sweep_would_mend_later(
     stack.settings["MILLRACE_FORGOTTEN_SECONDS"] = "600"
     await stack.start(mill=2)
     load = Load(stack)
-    load.start(14)
+    load.start(QUESTIONS)
     await until_some_run_and_some_wait(stack)
     await asyncio.to_thread(lose_everything, broker)
     await stack.ready(stack.masters[0])
@@ -159,15 +159,15 @@ async def test_reconcile_mends_at_once_what_the_sweep_would_mend_later(
         waiting = "SELECT 1 FROM millrace.subtasks WHERE state = 'queued'"
         return not await query(stack, running) and bool(await query(stack, waiting))
 
-    await until(only_the_lost_wait, 30)
+    await until(only_the_lost_wait, 120)
     code, seen = await asyncio.to_thread(reconcile, stack, "--older-than", "1s")
     assert code == 1
     assert [finding["kind"] for finding in seen["findings"]] == ["missing message"]
     code, seen = await asyncio.to_thread(reconcile, stack, "--older-than", "1s", "--fix")
     assert (code, seen["agrees"]) == (0, True)
     assert all(finding["fixed"] for finding in seen["findings"])
-    await load.answered(30)
-    await nothing_was_lost_or_applied_twice(stack, 14)
+    await load.answered(120)
+    await nothing_was_lost_or_applied_twice(stack, QUESTIONS)
 
 
 async def test_while_the_database_is_away_newcomers_are_told_and_the_accepted_are_answered(
@@ -175,7 +175,7 @@ async def test_while_the_database_is_away_newcomers_are_told_and_the_accepted_ar
 ) -> None:
     await stack.start(mill=2)
     load = Load(stack)
-    load.start(10)
+    load.start(QUESTIONS)
     await until_some_run_and_some_wait(stack)
     admin = await asyncpg.connect(postgres_url)
     name = servers.database_name(stack.database_url)
@@ -198,5 +198,5 @@ async def test_while_the_database_is_away_newcomers_are_told_and_the_accepted_ar
         )
         await asyncio.sleep(0.5)  # so that each cut falls into other work
     await admin.close()
-    await load.answered(60)
-    await nothing_was_lost_or_applied_twice(stack, 10)
+    await load.answered(120)
+    await nothing_was_lost_or_applied_twice(stack, QUESTIONS)

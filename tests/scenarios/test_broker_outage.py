@@ -55,17 +55,22 @@ async def all_is_well(stack: Stack, load: Load, least: int) -> None:
     await queues_drain(stack, consumers=2)
 
 
-def assert_kept_alive(load: Load, early: Sequence[Chat], least: int) -> None:
+async def until_kept_alive(load: Load, early: Sequence[Chat], least: int) -> None:
     """Streams that were open before and wait still are not silent."""
-    pings = [chat.pings for chat in early if chat.streams and chat in load.open]
-    assert pings
-    assert min(pings) >= least
+
+    async def pinged() -> bool:
+        pings = [chat.pings for chat in early if chat.streams and chat in load.open]
+        assert pings
+        return min(pings) >= least
+
+    await until(pinged, 60)
 
 
 async def test_a_broker_that_is_away_for_half_a_minute_costs_nobody_an_answer(
     stack: Stack, local_rabbitmq: LocalRabbit
 ) -> None:
-    stack.settings["MILLRACE_MAX_UNPUBLISHED_SECONDS"] = "8"  # to stop it takes seconds as well
+    # To stop it takes seconds as well, and some who come after that are to be accepted.
+    stack.settings["MILLRACE_MAX_UNPUBLISHED_SECONDS"] = "20"
     await stack.start(mill=2)
     async with Load(stack, refusals={503}) as load:
         await load.until_answered(4)
@@ -74,7 +79,7 @@ async def test_a_broker_that_is_away_for_half_a_minute_costs_nobody_an_answer(
         early = load.open
         await load.until_refused(503)
         await load.last(OUTAGE_SECONDS - BOOT_SECONDS - (time.monotonic() - began))
-        assert_kept_alive(load, early, OUTAGE_SECONDS // 2)
+        await until_kept_alive(load, early, OUTAGE_SECONDS // 2)
         assert len(load.open) > load.clients, "newcomers of the first seconds were accepted"
         await asyncio.to_thread(local_rabbitmq.start)
         await load.until_answered(8)
@@ -104,8 +109,8 @@ async def test_a_broker_short_of_memory_slows_down_and_loses_nothing(
         await asyncio.to_thread(local_rabbitmq.rabbitmqctl, watermark, "0.00001")
         try:
             early = load.open
+            await until_kept_alive(load, early, 2)
             await load.until_refused(503)
-            assert_kept_alive(load, early, 2)
         finally:
             await asyncio.to_thread(local_rabbitmq.rabbitmqctl, watermark, "0.6")
         await load.until_answered(8)
@@ -128,6 +133,6 @@ async def test_what_a_full_queue_refuses_waits_in_the_database(
                 await query(stack, "SELECT 1 FROM millrace.outbox WHERE last_error LIKE '%full%'")
             )
 
-        await until(refused, 20)
+        await until(refused, 60)
         await load.until_answered(8)
     await all_is_well(stack, load, 12)

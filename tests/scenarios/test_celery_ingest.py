@@ -3,21 +3,25 @@
 import contextlib
 import json
 import os
+import re
 import secrets
 import signal
 from collections.abc import Iterator
 from uuid import UUID
 
+import httpx2
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bus import rabbitmq
 from bus.protocol import Delivery
-from millrace.chaos.machine import free_port
+from millrace.chaos.machine import NO_TLS, free_port
 from millrace.chaos.stack import Process, Stack, until
 from queue_schemas import topology
+from scripts import metrics_page
 from tests import servers
+from tests.integration.cli.command_line import millrace
 from tests.integration.db.rated import answered, human
 from tests.scenarios.conftest import MakeStack
 
@@ -54,7 +58,7 @@ def celery_url(rabbitmq: servers.Rabbit) -> Iterator[str]:
 
 
 QUICK = {
-    "MILLRACE_INGEST_LEASE_SECONDS": "3",
+    "MILLRACE_INGEST_LEASE_SECONDS": "10",
     "MILLRACE_INGEST_SWEEP_SECONDS": "2",
     "MILLRACE_LEARNING_SECONDS": "2",
 }
@@ -77,10 +81,25 @@ async def send(stack: Stack, count: int) -> None:
             assert answer.status_code == 202, answer.text
 
 
+async def scraped(port: str) -> str:
+    """What a Celery worker counts, once it has counted the three documents and a sweep."""
+    url = f"http://127.0.0.1:{port}/metrics"
+    async with httpx2.AsyncClient(trust_env=False, verify=NO_TLS, timeout=60) as http:
+        strange = await http.get(url, headers={"Accept": "application/openmetrics-text;version=x"})
+        assert strange.status_code == 200
+        assert (await http.get(f"{url}/../secret")).status_code == 404
+        text: str = (await http.get(url)).text
+    whole = 'millrace_ingests_total{outcome="ready"} 3.0', 'task="sweep"'
+    # A sweep publishes again what was published and is not begun: more than one task for it.
+    tasks = r'(?m)^millrace_celery_tasks_total\{outcome="succeeded",task="ingest"\} (\S+)'
+    done = sum(map(float, re.findall(tasks, text)))
+    return text if done >= 3 and all(part in text for part in whole) else ""
+
+
 def kill(worker: Process) -> None:
     """SIGKILL to all of its processes."""
     os.killpg(worker.popen.pid, signal.SIGKILL)
-    worker.popen.wait(10)
+    worker.popen.wait(60)
     worker.forget()
 
 
@@ -109,7 +128,7 @@ async def test_an_ingest_survives_the_death_of_its_celery_worker(
         assert "failed" not in found
         return found == {"ready": DOCUMENTS}
 
-    await until(all_ready, 120)
+    await until(all_ready, 150)
     async with engine.connect() as connection:
         stored = await connection.execute(
             text(
@@ -130,7 +149,10 @@ async def test_the_clock_finds_what_could_not_be_published_and_what_people_said(
     make_stack: MakeStack, engine: AsyncEngine, tenant: UUID, celery_url: str
 ) -> None:
     nobody = f"amqp://guest:guest@127.0.0.1:{free_port()}/celery"
-    stack = make_stack(MODEL, MILLRACE_CELERY_BROKER_URL=nobody, **QUICK)
+    port = str(free_port())
+    settings = {"MILLRACE_CELERY_BROKER_URL": nobody, "MILLRACE_METRICS_PORT": port}
+    # Nobody dies here, and each document is counted once only if no lease of it ends.
+    stack = make_stack(MODEL, **QUICK | settings | {"MILLRACE_INGEST_LEASE_SECONDS": "60"})
     await stack.start()
     await send(stack, 3)  # answered with 202, whatever the broker does
     assert await counts(engine) == {"waiting": 3}
@@ -152,10 +174,32 @@ async def test_the_clock_finds_what_could_not_be_published_and_what_people_said(
         told_alive = ("--alive-file", str(alive))
         worker = stack.start_celery("--beat", "--broker-url", celery_url, *told_alive)
         await until(all_ready, 60)
-    assert alive.read_text() == "", "made again, by this one"
+
+    async def made_again() -> bool:
+        return alive.exists() and alive.read_text() == ""
+
+    await until(made_again, 60)
     [proposed] = map(json.loads, told)
     assert (proposed["type"], proposed["tenant"]) == ("rule.proposed", str(tenant))
     assert proposed["detail"]["name"] == "learned-too-long-auto"
-    assert "ingest.unpublished" in stack.masters[0].text()
+
+    async def logged() -> bool:
+        return "ingest.unpublished" in stack.masters[0].text()
+
+    await until(logged, 60)
+    found = await until(lambda: scraped(port), 60)
+    assert 'millrace_ingest_stage_seconds_count{stage="parse"} 3.0' in found
+    named = set(re.findall(r"(?m)^# TYPE (\S+)", found))
+    assert named == {row.name for row in metrics_page.rows()["celery"]}, "as docs/metrics.md says"
+    taken = millrace(
+        "celery",
+        "--broker-url",
+        celery_url,
+        DATABASE_URL=stack.database_url,
+        MILLRACE_MODELS=str(stack.folder / "models.yaml"),
+        MILLRACE_METRICS_PORT=port,
+    )
+    assert taken.returncode == 1
+    assert f"MILLRACE_METRICS_PORT: cannot listen on 127.0.0.1:{port}" in taken.stderr
     worker.terminate()
-    assert worker.popen.wait(30) == 0
+    assert worker.popen.wait(60) == 0

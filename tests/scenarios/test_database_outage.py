@@ -20,10 +20,17 @@ from tests.scenarios.load import (
     nothing_was_lost_or_applied_twice,
     queues_drain,
     record_agrees,
+    send,
 )
 
 OUTAGE_SECONDS = 10
-SLOW = MODEL | {"options": MODEL["options"] | {"tokens_per_second": 6}}
+LONG = "Tell the whole story of the mill."
+STORY = " ".join(f"story{n}" for n in range(150))
+"""It takes 25 s: to stop a server takes some of them, and then it has to go on."""
+SLOW = MODEL | {
+    "options": MODEL["options"]
+    | {"tokens_per_second": 6, "rules": [{"contains": LONG, "text": STORY}]}
+}
 
 
 @pytest.fixture(scope="module")
@@ -54,17 +61,18 @@ async def test_a_postgres_that_crashes_and_is_away_costs_no_accepted_question_it
     stack: Stack, postgres: LocalPostgres
 ) -> None:
     async with Load(stack, refusals={503}) as load:
+        going = Chat(LONG, streams=True)
 
-        async def in_the_middle() -> Chat | None:
-            begun = (chat for chat in load.open if len(chat.text.split()) in range(2, 5))
-            return next(begun, None)
+        async def in_the_middle() -> bool:
+            return len(going.text.split()) >= 2
 
         await load.until_answered(4)
         for crash in (postgres.stop_immediately, postgres.kill):
             await asyncio.to_thread(crash)
             await asyncio.to_thread(postgres.start)
             await load.until_answered(6)
-        going = await until(in_the_middle, 20)
+        asking = asyncio.create_task(send(stack, going))
+        await until(in_the_middle, 60)
         await asyncio.to_thread(postgres.stop_immediately)
         shown = len(going.text)
         await load.until_refused(503)
@@ -72,7 +80,9 @@ async def test_a_postgres_that_crashes_and_is_away_costs_no_accepted_question_it
         assert len(going.text) > shown, "the stream did not go on"
         await asyncio.to_thread(postgres.start)
         await load.until_answered(8)
+        await asking
     load.assert_all_right(24)
+    assert (going.text, going.ends, going.code) == (STORY, 1, "")
     await nothing_was_lost_or_applied_twice(stack, 24)
-    await record_agrees(stack, load.chats)
+    await record_agrees(stack, [*load.chats, going], refused=load.refused)
     await queues_drain(stack, consumers=2)

@@ -12,6 +12,7 @@ from millrace.chaos.stack import Stack
 from tests.scenarios.conftest import MakeStack
 from tests.scenarios.load import (
     MODEL,
+    PATIENT,
     QUICK,
     Chat,
     Load,
@@ -63,8 +64,7 @@ async def test_work_that_kills_its_workers_is_put_aside_and_its_neighbours_are_a
         async with Load(stack, clients=3) as load:
             await send(stack, poison)
             await load.until_answered(6)
-        await stack.until_workers(2)
-        await queues_drain(stack, consumers=2)
+        await queues_drain(stack, consumers=2)  # the last that ended has its successor
     assert (poison.code, poison.ends) == ("worker_lost", 1)
     assert ended
     assert len(ended) <= 3 * MOST_DELIVERIES  # a lease that ends in between makes another attempt
@@ -95,7 +95,7 @@ def clock(tmp_path: Path) -> Path:
 async def test_workers_whose_clocks_are_wrong_and_jump_make_no_difference(
     make_stack: MakeStack, clock: Path
 ) -> None:
-    stack = make_stack(MODEL, **QUICK)
+    stack = make_stack(MODEL, **PATIENT)
     await stack.start()
     stack.settings["PYTHONPATH"] = str(clock)
     (clock / "offset").write_text("3600")
@@ -108,7 +108,7 @@ async def test_workers_whose_clocks_are_wrong_and_jump_make_no_difference(
             await load.until_answered(6)
         workers = (await stack.get("/v1/workers"))["data"]
     assert (clock / "used").exists()
-    assert all(worker["last_seen_seconds"] < 4 for worker in workers)
+    assert all(worker["last_seen_seconds"] < 60 for worker in workers)
     load.assert_all_right(24)
     await nothing_was_lost_or_applied_twice(stack, 24)
     await record_agrees(stack, load.chats)

@@ -15,7 +15,7 @@ from tests.scenarios.conftest import MakeStack
 from tests.scenarios.load import (
     MODEL,
     NUMBERED,
-    QUICK,
+    PATIENT,
     nothing_was_lost_or_applied_twice,
     query,
     queues_drain,
@@ -68,7 +68,7 @@ WAITING = """SELECT pid FROM pg_stat_activity
 async def test_a_master_that_dies_before_it_knows_of_its_commit_leaves_one_request_or_none(
     make_stack: MakeStack, commits: bool
 ) -> None:
-    stack = make_stack(MODEL, **QUICK)
+    stack = make_stack(MODEL, **PATIENT)
     await stack.start(masters=2, mill=1)
     one, other = stack.masters
     async with inserts_held_up(stack) as connection:
@@ -78,18 +78,19 @@ async def test_a_master_that_dies_before_it_knows_of_its_commit_leaves_one_reque
             pid: int | None = await connection.fetchval(WAITING)
             return pid
 
-        pid = await until(writes, 10)
+        pid = await until(writes, 60)
         one.kill()
         with pytest.raises(httpx2.TransportError):
             await asking
         if not commits:
-            await connection.execute("SELECT pg_terminate_backend($1)", pid)
+            # And waits for its end: the lock is given away with this block.
+            assert await connection.fetchval("SELECT pg_terminate_backend($1, 60000)", pid)
     if commits:  # the statement had been sent, and nobody was left to hear what became of it
 
         async def stored() -> bool:
             return bool(await query(stack, "SELECT 1 FROM millrace.requests"))
 
-        await until(stored, 10)
+        await until(stored, 60)
     else:
         assert await query(stack, "SELECT 1 FROM millrace.requests") == []
     await ask_again(stack, other.url)
@@ -98,7 +99,7 @@ async def test_a_master_that_dies_before_it_knows_of_its_commit_leaves_one_reque
 async def test_a_master_that_dies_between_commit_and_publish_leaves_the_rest_to_another(
     make_stack: MakeStack,
 ) -> None:
-    stack = make_stack(MODEL, **QUICK)
+    stack = make_stack(MODEL, **PATIENT)
     direct = stack.rabbitmq_url
     parts = urlsplit(direct)
     stack.worker_rabbitmq_url = direct
@@ -113,7 +114,7 @@ async def test_a_master_that_dies_between_commit_and_publish_leaves_the_rest_to_
         async def committed() -> bool:
             return bool(await query(stack, "SELECT 1 FROM millrace.outbox"))
 
-        await until(committed, 10)
+        await until(committed, 60)
         master.kill()
         with pytest.raises(httpx2.TransportError):
             await asking

@@ -82,7 +82,7 @@ async def test_a_queue_that_was_replaced_by_a_strange_one_harms_no_other_model(
         await load.until_answered(12)
     load.assert_all_right(16)
     await queues_drain(stack, consumers=2)
-    assert await asyncio.to_thread(refused.popen.wait, 20) == 1
+    assert await asyncio.to_thread(refused.popen.wait, 60) == 1
     assert f"queue '{other.name}' exists with other arguments" in refused.text()
 
 
@@ -99,7 +99,7 @@ async def test_a_stream_whose_tokens_queue_is_deleted_has_every_word_once(
             return any(len(chat.text.split()) in range(2, 8) for chat in load.open)
 
         for _ in range(3):
-            await until(in_the_middle, 10)
+            await until(in_the_middle, 60)
             await asyncio.to_thread(local_rabbitmq.rabbitmqctl, "delete_queue", "-p", vhost, tokens)
             await load.until_answered(6)
     load.assert_all_right(22)

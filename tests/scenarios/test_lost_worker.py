@@ -6,7 +6,7 @@ from millrace.chaos.stack import until
 from tests.scenarios.conftest import MakeStack
 
 PARTS = 4
-WORDS = 60
+WORDS = 40
 QUESTION = "\n".join(
     f"{n}. What is {thing}, in all detail that you can give?"
     for n, thing in enumerate(("a mill", "a wheel", "a race", "a stone"), start=1)
@@ -21,7 +21,7 @@ def script(**options: Any) -> dict[str, Any]:
         "provider": "scripted",
         "slots": 1,
         "max_workers": PARTS,
-        "options": {"text": text, "tokens_per_second": 25, **options},
+        "options": {"text": text, "tokens_per_second": 3, **options},
     }
 
 
@@ -45,8 +45,8 @@ async def test_the_answer_of_a_split_is_whole_and_unrepeated_when_a_worker_is_ki
         async for chunk in stream:
             if chunk.choices:
                 text += chunk.choices[0].delta.content or ""
-            if not killed and "word10" in text:
-                workers = await until(all_run, 5)
+            if not killed and "word3" in text:
+                workers = await until(all_run, 60)
                 assert len(set(workers)) == PARTS, "the parts do not run in parallel"
                 killed = workers[0]
                 stack.worker(killed).kill()

@@ -10,18 +10,38 @@ from millrace.chaos.stack import Process, Stack, until
 from tests.integration.master.mill import payload
 from tests.scenarios.conftest import MakeStack
 
-WORDS = " ".join(f"word{n}" for n in range(120))
+WORDS = " ".join(f"word{n}" for n in range(100))
+# The other parts are told of it without its end, where the script finds what is slow.
+LASTING = (
+    "What is a race, in all detail that you can give, with ponds, gates, sluices, weirs, dams, "
+    "dykes, culverts, flumes, tunnels, bridges, ladders for fish, grates and spillways, "
+    "and at great length?"
+)
 QUESTION = "\n".join(
-    f"{n}. What is {thing}, in all detail that you can give?"
-    for n, thing in enumerate(("a mill", "a wheel", "a race"), start=1)
+    f"{n}. {question}"
+    for n, question in enumerate(("What is a mill?", "What is a wheel?", LASTING), start=1)
 )
 SCRIPT: dict[str, Any] = {
     "name": "mill",
     "provider": "scripted",
     "slots": 4,
     "max_workers": 2,
-    "options": {"text": "{step} " + WORDS, "tokens_per_second": 40},
+    "options": {
+        "text": "{step} " + WORDS,
+        "tokens_per_second": 40,
+        # Whoever ends a master in the middle of this answer has seconds to do it.
+        "faults": [
+            {"kind": "slow", "contains": "great length", "after_tokens": 12, "seconds": 0.08}
+        ],
+    },
 }
+
+
+def slower(seconds: float) -> dict[str, Any]:
+    """The same with a longer pause before each word of what lasts."""
+    options = SCRIPT["options"]
+    [fault] = options["faults"]
+    return SCRIPT | {"options": options | {"faults": [fault | {"seconds": seconds}]}}
 
 
 @dataclass
@@ -81,7 +101,7 @@ async def agrees(stack: Stack, seen: Seen) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("model", "asked", "word"),
-    [("mill", "Why?", "word20"), ("millrace/split", QUESTION, "part-2 word0 word1")],
+    [("mill", LASTING, "word10"), ("millrace/split", QUESTION, "part-2 word0 word1")],
     ids=["one answer", "split"],
 )
 async def test_the_sdk_goes_on_on_another_replica_when_the_one_that_streams_is_killed(
@@ -110,19 +130,19 @@ async def test_the_sdk_goes_on_on_another_replica_when_the_one_that_streams_is_k
 async def test_a_stream_goes_on_twice_and_back_on_a_master_that_was_started_anew(
     make_stack: MakeStack,
 ) -> None:
-    stack = make_stack(SCRIPT)
+    stack = make_stack(slower(0.2))  # it has to last for two kills and what is between them
     await stack.start(masters=2, mill=1)
     one, other = stack.masters
     seen = Seen()
     async with stack.client(one.url) as client:
         stream = await client.responses.create(
-            model="mill", input="Why?", background=True, stream=True
+            model="mill", input=LASTING, background=True, stream=True
         )
         await read_and_kill(stream, seen, "word10", one)
     reborn = stack.start_master()
     async with stack.client(other.url) as client:
         stream = await client.responses.retrieve(seen.id, stream=True, starting_after=seen.cursor)
-        await read_and_kill(stream, seen, "word40", other)
+        await read_and_kill(stream, seen, "word20", other)
     await stack.ready(reborn)
     async with stack.client(reborn.url) as client:
         stream = await client.responses.retrieve(seen.id, stream=True, starting_after=seen.cursor)
@@ -150,7 +170,7 @@ async def test_background_responses_outlive_every_master(make_stack: MakeStack) 
                 found = await client.responses.retrieve(identity)
                 return found if found.status == "completed" else None
 
-            found = await until(done, 30)
+            found = await until(done, 60)
             record = await stack.record(response.id.removeprefix("resp_"))
             assert found.output_text == record["answer"]
             assert WORDS in found.output_text
@@ -162,7 +182,7 @@ async def test_a_chat_whose_master_is_told_to_stop_ends_with_an_error_and_is_ans
     stack = make_stack(SCRIPT, MILLRACE_DRAIN_SECONDS="0.5")
     await stack.start(masters=2, mill=1)
     one, other = stack.masters
-    body = {"model": "mill", "messages": [{"role": "user", "content": "Why?"}], "stream": True}
+    body = {"model": "mill", "messages": [{"role": "user", "content": LASTING}], "stream": True}
     frames: list[Any] = []
     async with (
         stack.http(one.url) as http,
@@ -178,7 +198,7 @@ async def test_a_chat_whose_master_is_told_to_stop_ends_with_an_error_and_is_ans
     assert errors == ["server_draining"]
     assert frames[-1] == "[DONE]"
     assert frames.count("[DONE]") == 1
-    assert one.popen.wait(15) == 0
+    assert one.popen.wait(60) == 0
     shown = "".join(
         choice["delta"].get("content") or ""
         for frame in frames
@@ -202,9 +222,10 @@ async def test_a_response_whose_master_is_told_to_stop_says_so_and_goes_on_elsew
     await stack.start(masters=2, mill=1)
     one, other = stack.masters
     seen = Seen()
+    told = False
     async with stack.client(one.url) as client:
         stream = await client.responses.create(
-            model="mill", input="Why?", background=True, stream=True
+            model="mill", input=LASTING, background=True, stream=True
         )
         async for event in stream:
             if event.type == "error":
@@ -212,10 +233,11 @@ async def test_a_response_whose_master_is_told_to_stop_says_so_and_goes_on_elsew
                 assert event.sequence_number == seen.cursor
                 break
             seen.take(event)
-            if seen.text.endswith("word5"):
+            if "word5 " in seen.text and not told:
                 one.terminate()
+                told = True
     assert seen.final is None
-    assert one.popen.wait(15) == 0
+    assert one.popen.wait(60) == 0
     async with stack.client(other.url) as client:
         stream = await client.responses.retrieve(seen.id, stream=True, starting_after=seen.cursor)
         await read(stream, seen)

@@ -21,7 +21,7 @@ from tests.scenarios.conftest import MakeStack
 from tests.scenarios.load import (
     MODEL,
     NUMBERED,
-    QUICK,
+    PATIENT,
     Chat,
     client,
     nothing_was_lost_or_applied_twice,
@@ -100,13 +100,13 @@ async def endless(http: httpx2.AsyncClient) -> AsyncGenerator[str]:
 async def test_a_burst_is_followed_up_and_down_and_no_busy_worker_is_ended(
     make_stack: MakeStack,
 ) -> None:
-    stack = make_stack(ENTRY, **QUICK)
+    stack = make_stack(ENTRY, **PATIENT)
     async with scaled(stack) as crew:
 
         async def as_many(number: int) -> bool:
             return len(crew.alive) == len(await live(stack)) == number
 
-        await until(partial(as_many, 1), 30)
+        await until(partial(as_many, 1), 60)
         chats = [Chat(f"flour-{n}", streams=n % 2 == 0) for n in range(SHORT)]
         async with (
             client(stack) as http,
