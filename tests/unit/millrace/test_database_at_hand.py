@@ -1,6 +1,9 @@
 """Commands find the database of this machine's `millrace up` where none is named."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,16 +40,31 @@ def note(folder: Path, *, pid: int, status: str = "ready   ") -> None:
     (folder / "postmaster.pid").write_text(words)
 
 
-def test_the_server_that_runs_is_used(folder: Path) -> None:
-    note(folder, pid=os.getpid())
+@pytest.fixture
+def server(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with the name and the arguments of a server of these files."""
+    program = folder.parent / "postgres-double"
+    program.symlink_to(os.path.realpath(sys.executable))
+    wait = [str(program), "-S", "-c", "import time; time.sleep(600)", "-D", str(folder)]
+    with subprocess.Popen(wait) as process:
+        yield process
+        process.kill()
+
+
+def test_the_server_that_runs_is_used(folder: Path, server: subprocess.Popen[bytes]) -> None:
+    note(folder, pid=server.pid)
     assert options.database(None) == f"postgresql://postgres:@/postgres?host={folder}"
     assert options.database("postgresql://other/x") == "postgresql://other/x"
 
 
-def test_one_that_ended_or_is_not_ready_is_not(folder: Path) -> None:
+def test_one_that_ended_or_is_not_ready_is_not(
+    folder: Path, server: subprocess.Popen[bytes]
+) -> None:
     note(folder, pid=2**22 + 1)
     assert running(folder) is None
-    note(folder, pid=os.getpid(), status="starting")
+    note(folder, pid=os.getpid())  # its number is another's now
+    assert running(folder) is None
+    note(folder, pid=server.pid, status="starting")
     assert running(folder) is None
     for words in ("", "half\n", "many\x00words\n" * 8):
         (folder / "postmaster.pid").write_text(words)

