@@ -7,7 +7,7 @@ or disk run short: acknowledgements must not wait behind that, nor tokens behind
 import asyncio
 import itertools
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from aio_pika.exceptions import (
@@ -37,6 +37,8 @@ from queue_schemas.topology import CONTROL_EXCHANGE, EVENTS_EXCHANGE, Queue
 T = TypeVar("T")
 
 PERSISTENT, TRANSIENT = 2, 1
+_HANGS_SECONDS = 1.0
+"""Within the time that anybody who asks a queue has the patience for."""
 WATCH_PREFETCH = 100
 
 
@@ -159,7 +161,7 @@ class RabbitBus:
 
     async def depth(self, queue: str) -> Depth | None:
         """The present depth, asked on a fresh channel; None if there is no such queue."""
-        return await self._apart(lambda: self._ask_depth(queue))
+        return await self._apart(lambda: self._ask_depth(queue), others_wait_seconds=_HANGS_SECONDS)
 
     async def _ask_depth(self, queue: str) -> Depth | None:
         consume = self._connections[1]  # the one that a memory alarm does not block
@@ -186,24 +188,35 @@ class RabbitBus:
         await self._streamer.aclose()
         await asyncio.gather(*(connection.aclose() for connection in self._connections))
 
-    async def _apart(self, work: Callable[[], Awaitable[T]]) -> T:
+    async def _apart(
+        self, work: Callable[[], Awaitable[T]], *, others_wait_seconds: float = CONNECT_SECONDS
+    ) -> T:
         """Work on a channel of its own in a task that its caller's cancellation does not reach.
 
         A channel that is closed while it is being opened takes the whole connection with it; so
         does the answer to a missing queue, where several come at once and aiormq drops its
-        acknowledgement of one. Hence one after the other.
+        acknowledgement of one. Hence one after the other; but a queue that does not answer must not
+        hold up the others, so they wait only for so long.
         """
+
+        async def bounded() -> T:
+            with bus_errors("waiting for an answer of RabbitMQ"):
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    return await work()
 
         async def alone() -> T:
             async with self._one_at_a_time:
-                with bus_errors("waiting for an answer of RabbitMQ"):
-                    async with asyncio.timeout(CONNECT_SECONDS):
-                        return await work()
+                working = self._start(bounded())
+                await asyncio.wait({working}, timeout=others_wait_seconds)
+            return await working
 
-        task = asyncio.create_task(alone())
+        return await asyncio.shield(self._start(alone()))
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
         self._working.add(task)
         task.add_done_callback(self._forget)
-        return await asyncio.shield(task)
+        return task
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._working.discard(task)

@@ -21,7 +21,7 @@ from db.census import Census
 from db.workers import ModelLoad, OutboxLoad
 from master.metrics.chats import know_models
 from master.metrics.loops import Loop
-from master.outages import Failures, answer_within, is_away
+from master.outages import Failures, answer_within, is_away, said
 from master.planning.question import Fleet
 from master.retry import RetryBudget
 from master.trails import Trails
@@ -304,14 +304,19 @@ class FleetView:
         self._declared = latest
 
     async def _measure(self, bus: Bus) -> None:
-        """Ask how full the queues are."""
-        found = {
-            model.name: await _depth(bus, topology.subtasks(model.slug))
-            for model in self.registry().chat_models()
-        }
-        self.depths = {model: depth for model, depth in found.items() if depth is not None}
+        """Ask how full the queues are. Of one that does not answer nothing is known."""
         quarantine = await _depth(bus, topology.QUARANTINE)
         self.quarantined = quarantine.ready if quarantine else 0
+        found: dict[str, Depth] = {}
+        for model in self.registry().chat_models():
+            try:
+                depth = await _depth(bus, topology.subtasks(model.slug))
+            except BusError as error:
+                log.warning("fleet.queue_silent", model=model.name, error=said(error))
+            else:
+                if depth is not None:
+                    found[model.name] = depth
+        self.depths = found
 
 
 async def _depth(bus: Bus, queue: topology.Queue) -> Depth | None:

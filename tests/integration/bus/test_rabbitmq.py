@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 import aio_pika
 import pytest
 
-from bus.protocol import BusError, BusUnavailable, Delivery, PublishUnknown, QueueFull
+from bus.protocol import BusError, BusUnavailable, Delivery, Depth, PublishUnknown, QueueFull
 from bus.rabbitmq import RabbitBus, connect
 from millrace.chaos.local_rabbitmq import LocalRabbit
 from millrace.chaos.tcp_proxy import TcpProxy
@@ -309,3 +309,26 @@ async def test_who_asks_for_a_depth_can_be_cancelled_at_any_moment(bus: RabbitBu
         assert all(task.cancelled() for task in asking), "the connection was lost with a channel"
     await bus.publish(RESULTS.name, b"still there")
     await results.wait(1)
+
+
+async def test_a_queue_that_does_not_answer_holds_up_no_other(
+    bus: RabbitBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, hangs = bus._ask_depth, asyncio.Event()
+
+    async def answer(queue: str) -> Depth | None:
+        if queue == "ill":
+            await hangs.wait()
+        return await ask(queue)
+
+    monkeypatch.setattr(bus, "_ask_depth", answer)
+    monkeypatch.setattr("bus.rabbitmq.CONNECT_SECONDS", 60)
+    monkeypatch.setattr("bus.rabbitmq._HANGS_SECONDS", 0.1)
+    ill = [asyncio.create_task(bus.depth("ill")) for _ in range(2)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        assert await bus.depth(RESULTS.name) is not None
+        assert await bus.depth("nobody") is None
+    assert not any(asking.done() for asking in ill)
+    hangs.set()
+    assert await asyncio.gather(*ill) == [None, None]
