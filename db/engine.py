@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 _POOLER_PORT = 6543
+_IDLE = "idle_in_transaction_session_timeout"
 
 
 class DatabaseUrlError(ValueError):
@@ -28,21 +29,30 @@ def parse_url(url: str) -> URL:
     return parsed.set(drivername="postgresql+asyncpg")
 
 
-def create_engine(url: str, *, pool_size: int = 10, name: str = "millrace") -> AsyncEngine:
+def create_engine(
+    url: str, *, pool_size: int = 10, name: str = "millrace", idle_seconds: float | None = None
+) -> AsyncEngine:
     """An engine for one process.
 
+    `idle_seconds`: who does nothing within a transaction for so long loses it, and what it holds;
+    a process that was frozen, or cut off, would keep the others waiting for good.
+
     Behind Supabase's transaction pooler (port 6543) prepared statements cannot be kept, so they
-    are switched off there; the direct or session connection is faster.
+    are switched off there, as is what a session would have to remember; the direct or session
+    connection is faster.
     """
     parsed = parse_url(url)
     # Our statements are short: compiling one costs more than it saves.
     server_settings = {"application_name": name, "jit": "off"}
+    if idle_seconds is not None:
+        server_settings[_IDLE] = f"{idle_seconds * 1000:.0f}"
     connect_args: dict[str, Any] = {"server_settings": server_settings, "timeout": 10}
     # No overflow: a connection beyond the pool would be closed after one use, and opening one costs
     # more than waiting for one.
     pool: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": 10}
     if parsed.port == _POOLER_PORT:
-        del server_settings["jit"]
+        server_settings = {"application_name": name}
+        connect_args["server_settings"] = server_settings
         connect_args["statement_cache_size"] = 0
         connect_args["prepared_statement_name_func"] = lambda: ""
         pool = {"poolclass": NullPool}

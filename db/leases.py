@@ -118,6 +118,13 @@ _EXPIRED = text("""
 """)
 
 
+async def clock(connection: AsyncConnection) -> float:
+    """The time by which this transaction judges leases, in seconds."""
+    query = text("SELECT extract(epoch FROM now())::float8")
+    seconds: float = (await connection.execute(query)).scalar_one()
+    return seconds
+
+
 @dataclass(frozen=True)
 class Lost:
     """A running subtask that no heartbeat vouches for."""

@@ -1,6 +1,6 @@
 """Requests that are stored: their states, their plans and their answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -45,9 +45,20 @@ _LOCK = text("""
 """)
 
 
+_LOCK_FREE = text(f"{_LOCK.text} SKIP LOCKED")
+
+
 async def lock(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, LockedRequest]:
     """Hold these requests until the transaction ends, always in the same order."""
     rows = await connection.execute(_LOCK, {"ids": list(ids)})
+    return {row["id"]: _locked(row) for row in rows.mappings()}
+
+
+async def lock_free(
+    connection: AsyncConnection, ids: Collection[UUID]
+) -> dict[UUID, LockedRequest]:
+    """Those of them that nobody holds: for work that must not wait, since it comes again."""
+    rows = await connection.execute(_LOCK_FREE, {"ids": list(ids)})
     return {row["id"]: _locked(row) for row in rows.mappings()}
 
 
@@ -208,15 +219,15 @@ async def drop_subtasks(connection: AsyncConnection, request: UUID) -> dict[UUID
     return dropped
 
 
-async def overdue(connection: AsyncConnection, limit: int) -> list[LockedRequest]:
-    """Open requests past their deadline, held; those that another replica holds are left out."""
+async def overdue(connection: AsyncConnection, limit: int) -> list[UUID]:
+    """Open requests past their deadline."""
     query = (
-        select(*_LOCKED)
+        select(requests.c.id)
         .where(requests.c.finished_at.is_(None), requests.c.deadline_at < text("now()"))
+        .order_by(requests.c.deadline_at)
         .limit(limit)
-        .with_for_update(skip_locked=True, key_share=True)
     )
-    return [_locked(row) for row in (await connection.execute(query)).mappings()]
+    return list((await connection.execute(query)).scalars())
 
 
 @dataclass(frozen=True)

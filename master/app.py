@@ -51,6 +51,7 @@ from master.facts import Fact, is_urgent
 from master.feedback_intake import Intake
 from master.fleet import FleetView, queues
 from master.forgetting import forget_late
+from master.hearing import Hearing
 from master.learning import pull, rounds
 from master.learning.routing import Routing
 from master.memories import Memories
@@ -69,6 +70,8 @@ _CUT_AFTER_SECONDS = 5
 _IDLE_SECONDS = 75
 """For longer than clients and proxies keep a connection: one that its server closes in the moment
 in which it is used again costs its client an error."""
+_FROZEN_SECONDS = 60
+"""No transaction of a master waits for anything but the database, and never for so long."""
 _CORPUS_POOL = 4
 """Connections for changes of documents and collections, which may wait for each other."""
 _LINGER_SECONDS = 0.05
@@ -91,7 +94,7 @@ async def run(
 @contextlib.asynccontextmanager
 async def _engine(settings: MasterSettings, pool_size: int) -> AsyncGenerator[AsyncEngine]:
     url, name = settings.database_url.get_secret_value(), f"millrace master {settings.replica}"
-    engine = create_engine(url, pool_size=pool_size, name=name)
+    engine = create_engine(url, pool_size=pool_size, name=name, idle_seconds=_FROZEN_SECONDS)
     try:
         yield engine
     finally:
@@ -127,7 +130,8 @@ async def _loops(
         learns=settings.routing is RoutingMode.LEARNED,
         explore_share=settings.explore_share,
     )
-    sweeper = Sweeper(engine, bus, view, dispatcher, streams, settings)
+    hearing = Hearing(settings.lease_seconds, lambda: facts.unwritten_seconds)
+    sweeper = Sweeper(engine, bus, view, dispatcher, streams, settings, hearing)
     intake = Intake(engine, bus, settings.feedback_seconds)
     worker_seconds = settings.lease_seconds
     await view.refresh(engine, worker_seconds)

@@ -6,6 +6,7 @@ urgent may linger a moment for company.
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
@@ -41,6 +42,13 @@ class Batches(Generic[T]):
         self._is_urgent = is_urgent
         self._queue: asyncio.Queue[T] = asyncio.Queue()
         self._failures = Failures(Loop.COLLECT, log, batch=name)
+        self._writing_since: float | None = None
+
+    @property
+    def unwritten_seconds(self) -> float:
+        """For how long the present batch is at it."""
+        since = self._writing_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def put(self, item: T) -> None:
         """Add an item; returns at once."""
@@ -54,7 +62,9 @@ class Batches(Generic[T]):
         """
         while True:
             batch = await self._gather()
+            self._writing_since = time.monotonic()
             await self._settle(batch, write, refuse)
+            self._writing_since = None
             for _ in batch:
                 self._queue.task_done()
 

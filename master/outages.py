@@ -12,8 +12,9 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from bus.protocol import BusError, BusUnavailable
 from master.metrics.loops import Loop, count_failure
 
-_ANOTHER_TRY = ("08", "40001", "40P01", "53", "55000", "57P0", "58")
-"""SQLSTATEs: connection lost, conflict, out of resources, not accepting, shutting down, disk."""
+_ANOTHER_TRY = ("08", "25P03", "40001", "40P01", "53", "55000", "57P0", "58")
+"""SQLSTATEs: connection lost, also for idling within a transaction, conflict, out of resources, not
+accepting, shutting down, disk."""
 
 
 def is_outage(error: Exception) -> bool:

@@ -28,14 +28,16 @@ from master.cancel import EXPIRED, Stopped, count_stopped, end_early, tell_stopp
 from master.collect import note, tell
 from master.dispatch import Dispatcher
 from master.fleet import FleetView
+from master.hearing import Hearing
 from master.metrics.chats import Cause, RetryReason, count_cancel
 from master.metrics.loops import Loop
-from master.outages import Failures, answer_within, is_away, is_outage
+from master.outages import Failures, answer_within, is_away, is_outage, said
 from master.progress import Progress
 from master.settings import MasterSettings
 from master.streams import Streams
 from queue_schemas import topology
 from queue_schemas.messages import Cancel, ErrorKind, Failed
+from queue_schemas.registry import Model
 from queue_schemas.states import SubtaskState
 
 log = structlog.get_logger(__name__)
@@ -46,6 +48,8 @@ _ONE_SWEEPER = 7_421_002
 _AT_ONCE = 200
 _FORGOTTEN_EVERY = 10
 _BROKER_SECONDS = 3.0
+_SILENT_SECONDS = 60.0
+_MOST_OVERDUE = 10_000
 _LATE = '{"kind": "permanent", "code": "too_slow", "message": "it took longer than it may"}'
 
 
@@ -60,6 +64,7 @@ class Sweeper:
         dispatcher: Dispatcher,
         streams: Streams,
         settings: MasterSettings,
+        hearing: Hearing | None = None,
     ) -> None:
         self._engine = engine
         self._bus = bus
@@ -69,49 +74,47 @@ class Sweeper:
         self._settings = settings
         self._limits = Limits.of(settings)
         self._key = settings.key_ring
-        self._deaf_until = time.monotonic() + settings.lease_seconds
-        """Every lease begins anew with this process, and after an outage: nobody was heard."""
-        self._awake_at = time.monotonic()
+        self._hearing = hearing or Hearing(settings.lease_seconds)
+        self._silent_until: dict[str, float] = {}
+        """Models whose queues did not answer, and when they are asked again."""
 
     async def run(self) -> None:
         """Sweep until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._hearing.watch(), name="hearing")
+            await self._sweep()
+
+    async def _sweep(self) -> None:
         failures, rounds = Failures(Loop.SWEEP, log), 0
         while True:
             try:
                 await self.expire_requests()
                 await self.give_up_late()
-                self._notice_standing_still()
-                if time.monotonic() >= self._deaf_until:
-                    await self.rescue_lost()
+                await self._rescue_silent()
                 if rounds % _FORGOTTEN_EVERY == 0:
                     await self.enqueue_unsent()
                     await self.republish_forgotten()
             except Exception as error:
                 failures.met(error)
-                self._awake_at = time.monotonic()
                 if is_away(error) or isinstance(error, BusError):
-                    deaf = self._settings.lease_seconds + 2 * LONGEST_PAUSE_SECONDS
-                    self._deaf_until = time.monotonic() + deaf
+                    self._hearing.begin_anew(2 * LONGEST_PAUSE_SECONDS)
             else:
                 failures.over()
             rounds += 1
             await asyncio.sleep(self._settings.sweep_seconds)
 
-    def _notice_standing_still(self) -> None:
-        """A process that was stopped for a while has not read the heartbeats of that time."""
-        now = time.monotonic()
-        stood = now - self._awake_at - self._settings.sweep_seconds
-        self._awake_at = now
-        # Settings see to it that a lease outlasts two heartbeats: a shorter stop costs none.
-        if stood > self._settings.lease_seconds / 2:
-            log.warning("sweep.stood_still", seconds=round(stood, 1))
-            self._deaf_until = max(self._deaf_until, now + self._settings.lease_seconds)
-
     async def expire_requests(self) -> None:
         """Give overdue requests their terminal state, and stop their subtasks."""
+        async with self._engine.connect() as connection:
+            overdue = await requests.overdue(connection, _MOST_OVERDUE)
+        for first in range(0, len(overdue), _AT_ONCE):
+            some = overdue[first : first + _AT_ONCE]
+            await _together_or_apart(some, lambda request: request, self._expire)
+
+    async def _expire(self, overdue: Sequence[UUID]) -> None:
         stopped: list[tuple[LockedRequest, Stopped]] = []
         async with self._engine.begin() as connection:
-            for locked in await requests.overdue(connection, _AT_ONCE):
+            for locked in (await requests.lock_free(connection, overdue)).values():
                 halted = await end_early(connection, locked, EXPIRED)
                 if halted is not None:
                     stopped.append((locked, halted))
@@ -131,12 +134,14 @@ class Sweeper:
 
     async def _give_up(self, late: Sequence[StoredSubtask]) -> None:
         async with self._engine.begin() as connection:
-            ids = sorted({subtask.request for subtask in late})
-            applied = Applied(requests=await requests.lock(connection, ids))
+            concerned = {subtask.request for subtask in late}
+            applied = Applied(requests=await requests.lock_free(connection, concerned))
+            ids = sorted(applied.requests)
             ended = [
                 subtask
                 for subtask in late
-                if await subtasks.end(
+                if subtask.request in applied.requests
+                and await subtasks.end(
                     connection,
                     subtask.id,
                     subtask.attempt,
@@ -160,25 +165,41 @@ class Sweeper:
             await broadcast(self._bus, Cancel(subtasks=(subtask.id,)), self._key)
         await tell(applied, self._bus, self._streams, self._dispatcher, self._key)
 
+    async def _rescue_silent(self) -> None:
+        """Take subtasks away from workers that fell silent, if they could have been heard."""
+        async with self._engine.connect() as connection:
+            agrees = await self._hearing.agrees(lambda: leases.clock(connection))
+            if not (agrees and self._hearing.is_complete):
+                return
+            lost = await leases.expired(connection, _AT_ONCE)
+        await self._rescue_all(lost)
+
     async def rescue_lost(self) -> None:
-        """Take subtasks away from workers that fell silent."""
+        """Take subtasks away from workers whose lease is over."""
         async with self._engine.connect() as connection:
             lost = await leases.expired(connection, _AT_ONCE)
+        await self._rescue_all(lost)
+
+    async def _rescue_all(self, lost: Sequence[leases.Lost]) -> None:
         if not lost:
             return
-        # Without the broker nobody here can hear a heartbeat; raises then.
-        async with answer_within(_BROKER_SECONDS):
-            await self._bus.depth(topology.WORKERS.name)
+        await self._require_broker()
         await _together_or_apart(lost, lambda row: row.request_id, self._take_away)
 
     async def _take_away(self, lost: Sequence[leases.Lost]) -> None:
         async with self._engine.begin() as connection:
             if not await _alone(connection):
                 return
-            ids = sorted({row.request_id for row in lost})
-            applied = Applied(requests=await requests.lock(connection, ids))
+            concerned = {row.request_id for row in lost}
+            applied = Applied(requests=await requests.lock_free(connection, concerned))
+            ids = sorted(applied.requests)
             ended: dict[UUID, Result] = {}
-            taken = [row for row in lost if await self._rescue(connection, row, applied, ended)]
+            taken = [
+                row
+                for row in lost
+                if row.request_id in applied.requests
+                and await self._rescue(connection, row, applied, ended)
+            ]
             steps = await subtasks.of_requests(connection, ids)
             await advance(connection, steps, ended, self._view, applied)
         note(applied)
@@ -263,14 +284,12 @@ class Sweeper:
     async def republish_forgotten(self) -> None:
         """Publish again what was confirmed long ago, where the broker's queue is empty now."""
         await self._republish_orphans()
-        for model in self._view.registry().chat_models():
-            load = self._view.loads.get(model.name)
-            if load is None or load.queued == 0:
-                continue
-            # While the broker is away this would wait for it, and nothing else would be swept.
-            async with answer_within(_BROKER_SECONDS):
-                depth = await self._bus.depth(topology.subtasks(model.slug).name)
-            if depth is not None and depth.ready > 0:
+        loads, models = self._view.loads, self._view.registry().chat_models()
+        queued = [model for model in models if model.name in loads and loads[model.name].queued]
+        if queued:
+            await self._require_broker()
+        for model in queued:
+            if not await self._is_empty(model):
                 continue
             async with self._engine.begin() as connection:
                 again = await outbox.republish_forgotten(
@@ -279,6 +298,26 @@ class Sweeper:
             if again:
                 log.warning("sweep.republished", model=model.name, count=len(again))
                 self._dispatcher.nudge()
+
+    async def _is_empty(self, model: Model) -> bool:
+        """Whether a model's queue has no message, as far as it says."""
+        if time.monotonic() < self._silent_until.get(model.name, 0.0):
+            return False
+        try:
+            async with answer_within(_BROKER_SECONDS):
+                depth = await self._bus.depth(topology.subtasks(model.slug).name)
+        except BusError as error:
+            # One queue may be ill while the others are well; it is not waited for in every round.
+            log.warning("sweep.queue_silent", model=model.name, error=said(error))
+            self._silent_until[model.name] = time.monotonic() + _SILENT_SECONDS
+            return False
+        return depth is None or depth.ready == 0
+
+    async def _require_broker(self) -> None:
+        """Raises BusError where heartbeats cannot be heard."""
+        # While the broker is away this would wait for it, and nothing else would be swept.
+        async with answer_within(_BROKER_SECONDS):
+            await self._bus.depth(topology.WORKERS.name)
 
     async def _republish_orphans(self) -> None:
         """Queue again what waits for a model that left the registry: dispatch then gives it up.

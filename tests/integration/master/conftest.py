@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from master.sweep import Sweeper
+from master.hearing import Hearing
 from tests.integration.master.mill import Mill, installation
 
 MakeMill = Callable[..., Awaitable[Mill]]
@@ -26,10 +26,10 @@ async def make_mill(migrated_url: str) -> AsyncGenerator[MakeMill, None]:
 @pytest.fixture
 def quick_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep that takes work away at once: a new one lets every lease begin anew."""
-    begin = Sweeper.__init__
+    begin = Hearing.__init__
 
-    def begun(self: Sweeper, *args: Any) -> None:
+    def begun(self: Hearing, *args: Any) -> None:
         begin(self, *args)
-        self._deaf_until = 0.0
+        self._complete_at = 0.0
 
-    monkeypatch.setattr(Sweeper, "__init__", begun)
+    monkeypatch.setattr(Hearing, "__init__", begun)

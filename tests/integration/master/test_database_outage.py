@@ -12,15 +12,11 @@ from master import running
 from master.cancel import cancel
 from master.sweep import Sweeper
 from millrace.chaos.stack import until
-from queue_schemas import topology
 from tests.integration.master.conftest import MakeMill
 from tests.integration.master.gated import Gates
 from tests.integration.master.mill import a_script
+from tests.integration.master.silence import LEASE_OVER, silence
 from tests.servers import no_connections
-
-LEASE_OVER = """
-    UPDATE millrace.subtasks SET lease_until = now() - interval '1 second' WHERE state = 'running'
-"""
 
 
 class Sweeps:
@@ -85,21 +81,14 @@ async def test_workers_that_could_not_be_heard_for_longer_than_a_lease_are_not_l
         return len(rows) == len(asked)
 
     await until(all_run, 30)
-    # Nobody hears a worker from here on, until the sweep has looked.
-    consumers = mill.broker.queues[topology.WORKERS.name].consumers
-    kept = [consumers.popleft() for _ in range(len(consumers))]
-
-    async def all_heard() -> bool:
-        return not any(consumer._in_hand for consumer in kept)
-
-    await until(all_heard, 30)
-    own = await asyncpg.connect(mill.database_url)
-    async with no_connections(postgres_url, mill.database_url, spared=own.get_server_pid()):
-        await own.execute(LEASE_OVER)  # as if it had been away for that long
-        await own.close()
-        await asyncio.wait_for(sweeps.failed.wait(), 30)
-    await sweeps.whole_round()
-    consumers.extend(kept)
+    # Nobody hears a worker until the sweep has looked.
+    async with silence(mill):
+        own = await asyncpg.connect(mill.database_url)
+        async with no_connections(postgres_url, mill.database_url, spared=own.get_server_pid()):
+            await own.execute(LEASE_OVER)  # as if it had been away for that long
+            await own.close()
+            await asyncio.wait_for(sweeps.failed.wait(), 30)
+        await sweeps.whole_round()
     gates.open("mill")
     answers = await asyncio.gather(*asked)
     assert {answer.status_code for answer in answers} == {200}

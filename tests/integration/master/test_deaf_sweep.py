@@ -3,19 +3,17 @@
 import time
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bus.protocol import BusError, Depth
-from master import sweep
+from db import leases
+from master import hearing
 from master.sweep import Sweeper
 from millrace.chaos.stack import until
 from queue_schemas import topology
 from tests.integration.master.conftest import MakeMill
 from tests.integration.master.mill import a_script
-
-LEASE_OVER = """
-    UPDATE millrace.subtasks SET lease_until = now() - interval '1 second' WHERE state = 'running'
-"""
+from tests.integration.master.silence import attempts, end_leases, silence
 
 
 @pytest.mark.usefixtures("quick_to_look")
@@ -50,26 +48,22 @@ async def test_workers_are_lost_only_while_the_broker_answers(
         await until(runs, 30)
         monkeypatch.setattr(mill.running.bus, "depth", answer)
         monkeypatch.setattr(Sweeper, "expire_requests", counted)
-        # From here on nobody hears the worker.
-        consumers = mill.broker.queues[topology.WORKERS.name].consumers
-        kept = [consumers.popleft() for _ in range(len(consumers))]
+        async with silence(mill):
 
-        async def looked() -> bool:
-            # Again and again, since a heartbeat may be on its way to the database.
-            async with mill.running.engine.begin() as connection:
-                await connection.execute(text(LEASE_OVER))
-            return looks > 0
+            async def looked() -> bool:
+                # Again and again, since a heartbeat may be on its way to the database.
+                await end_leases(mill)
+                return looks > 0
 
-        await until(looked, 30)
-        rounds_then = rounds
+            await until(looked, 30)
+            rounds_then = rounds
 
-        async def went_on() -> bool:  # so what that look led to is written
-            return rounds > rounds_then
+            async def went_on() -> bool:  # so what that look led to is written
+                return rounds > rounds_then
 
-        await until(went_on, 30)
-        [(attempt,)] = await mill.rows("SELECT attempt FROM millrace.subtasks")
-        consumers.extend(kept)
-    assert attempt == (2 if connected else 1)
+            await until(went_on, 30)
+            found = await attempts(mill)
+    assert found == {"mill": 2 if connected else 1}
 
 
 class Clock:
@@ -86,8 +80,8 @@ class Clock:
 async def test_a_master_that_stood_still_hears_its_workers_before_it_takes_work_away(
     make_mill: MakeMill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock, expire, rescue = Clock(), Sweeper.expire_requests, Sweeper.rescue_lost
-    monkeypatch.setattr(sweep, "time", clock)
+    clock, expire, expired = Clock(), Sweeper.expire_requests, leases.expired
+    monkeypatch.setattr(hearing, "time", clock)
     rounds = rescues = 0
     leap = 0.0
 
@@ -97,10 +91,10 @@ async def test_a_master_that_stood_still_hears_its_workers_before_it_takes_work_
         clock.ahead += leap
         rounds += 1
 
-    async def counted(self: Sweeper) -> None:
+    async def counted(connection: AsyncConnection, limit: int) -> list[leases.Lost]:
         nonlocal rescues
         rescues += 1
-        await rescue(self)
+        return await expired(connection, limit)
 
     async def rounds_begin(more: int) -> None:
         wanted = rounds + more
@@ -114,7 +108,7 @@ async def test_a_master_that_stood_still_hears_its_workers_before_it_takes_work_
         return rescues > 0
 
     monkeypatch.setattr(Sweeper, "expire_requests", expire_and_leap)
-    monkeypatch.setattr(Sweeper, "rescue_lost", counted)
+    monkeypatch.setattr(leases, "expired", counted)
     await make_mill(a_script(), lease_seconds=600)
     await until(rescued, 30)
     leap = 500  # longer than workers are silent, and not yet a lease

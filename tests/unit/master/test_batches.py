@@ -62,6 +62,26 @@ async def test_an_outage_is_waited_out_with_everything_kept() -> None:
     assert written == [[1, 2]]
 
 
+async def test_how_long_a_batch_is_at_it_is_known() -> None:
+    writing, go_on = asyncio.Event(), asyncio.Event()
+
+    async def write(batch: list[int]) -> None:
+        writing.set()
+        await go_on.wait()
+
+    batches = Batches[int]("numbers")
+    assert batches.unwritten_seconds == 0
+    async with running(batches, write, never):
+        batches.put(1)
+        await writing.wait()
+        before = batches.unwritten_seconds
+        await asyncio.sleep(0.01)
+        assert batches.unwritten_seconds > before >= 0
+        go_on.set()
+        await batches.drain()
+        assert batches.unwritten_seconds == 0
+
+
 async def test_a_bad_item_is_refused_alone() -> None:
     written: list[int] = []
     refused: list[int] = []
