@@ -86,6 +86,22 @@ _ON_ALL = re.compile(
     r"all (?:dem|diesen)|diese(?:n)? ergebnisse(?:n)?|alle[nm]? obigen?)\b",
     re.IGNORECASE,
 )
+_COMPARES = r"(?:compare|contrast|combine|rank|weigh|vergleiche?|kombiniere?)\s+"
+_OWN_LIST = r"(?![^\n]*:)"
+"""`Which of these is prime: 4, 7 or 9?` names its own."""
+_COMPARES_ALL = re.compile(
+    rf"\A\W*{_POLITE}(?:{_COMPARES}(?:them|sie|all of (?:them|these|those))|"
+    r"(?:which|who) (?:one )?of (?:them|these|those)|"
+    rf"welche[rs]? von (?:ihnen|diesen))\b{_OWN_LIST}",
+    re.IGNORECASE,
+)
+_COMPARES_TWO = re.compile(
+    rf"\A\W*{_POLITE}(?:{_COMPARES}(?:both|(?:the|these|those) two|beides?|(?:die )?beiden)|"
+    r"(?:which|who) (?:one )?of (?:the|these) two|"
+    rf"welche[rs]? (?:von|der) beiden)\b(?!\s+\S+\s+(?:and|und)\b){_OWN_LIST}",
+    re.IGNORECASE,
+)
+"""Not `compare both TCP and UDP`, which names them, too."""
 _ON_PREVIOUS = re.compile(
     r"\A\W*(?:and )?(?:then|next,|afterwards|after that|dann|danach|anschließend)\b|"
     r"\b(?:based on (?:the|that|this|these|those|your|it)|"
@@ -154,8 +170,10 @@ def _needs(place: int, texts: Sequence[str]) -> tuple[int, ...]:
     named = {int(n) - 1 for pair in _NAMED.findall(text) for n in pair if n}
     if earlier := {need for need in named if 0 <= need < place}:
         return tuple(sorted(earlier))
-    if _ON_ALL.search(text):
+    if _ON_ALL.search(text) or _COMPARES_ALL.match(text):
         return tuple(range(place))
+    if _COMPARES_TWO.match(text):
+        return tuple(range(max(0, place - 2), place))
     if _ON_PREVIOUS.search(text) or _continues(texts[place - 1], text):
         return (place - 1,)
     return ()

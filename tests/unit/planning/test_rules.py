@@ -241,6 +241,30 @@ DEPENDENT = {
         "1. Explain TCP\n2. Explain UDP\n3. Using all of the above, recommend one",
         [(), (), (0, 1)],
     ),
+    "on both": (
+        "1. What is a quorum queue?\n2. What is an outbox?\n3. Compare both.",
+        [(), (), (0, 1)],
+    ),
+    "on the two before": (
+        "1. Name a river\n2. Explain TCP\n3. Explain UDP\n4. Which of the two is faster?",
+        [(), (), (), (1, 2)],
+    ),
+    "on them": (
+        "1. Explain TCP\n2. Explain UDP\n3. Explain QUIC\n4. Please compare them",
+        [(), (), (), (0, 1, 2)],
+    ),
+    "on both, in German": (
+        "1. Erkläre TCP\n2. Erkläre UDP\n3. Vergleiche beide.",
+        [(), (), (0, 1)],
+    ),
+    "on both, in a table": (
+        "1. Explain TCP\n2. Explain UDP\n3. Then compare the two protocols in a table",
+        [(), (), (0, 1)],
+    ),
+    "on the one that names both": (
+        "1. Explain TCP and UDP\n2. Compare both",
+        [(), (0,)],
+    ),
     "then": ("1. Find a recipe for bread\n2. Then list what I must buy", [(), (0,)]),
     "in German": (
         "1. Entwirf ein Datenmodell\n2. Erkläre SQL\n3. Schreibe basierend auf "
@@ -249,6 +273,25 @@ DEPENDENT = {
     ),
     "of a step that comes later": ("1. Explain step 2 of baking\n2. Explain yeast", [(), ()]),
 }
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "Explain both HTTP and FTP",
+        "Compare both HTTP and FTP",
+        "Explain HTTP and FTP, with an example of both.",
+        "Python or Go: which of the two is faster?",
+        "Is it DNA, RNA, or both?",
+        "Name three sorting algorithms and say which of them is stable",
+        "Which of these is prime: 4, 7 or 9?",
+        "Erkläre Kafka und Redis, und welche der beiden schneller ist",
+    ],
+)
+def test_a_part_that_names_what_it_is_about_waits_for_no_other(item):
+    structure = find_structure(f"1. Explain bread\n2. Explain yeast\n3. {item}")
+    assert structure is not None
+    assert [part.depends_on for part in structure.parts] == [(), (), ()]
 
 
 @pytest.mark.parametrize("name", DEPENDENT)
