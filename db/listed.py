@@ -13,6 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from queue_schemas.states import REQUEST_TERMINAL, RequestState
 
 OPEN = frozenset(RequestState) - REQUEST_TERMINAL
+UNANSWERED = REQUEST_TERMINAL - {RequestState.COMPLETED, RequestState.CANCELLED}
+"""Ended without an answer, not for their client's sake."""
 LONGEST_QUESTION = 200
 """Characters of a question's first line."""
 SEARCH_SECONDS = 3.0

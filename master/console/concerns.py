@@ -79,7 +79,7 @@ def _of_requests(still_open: Open, hour: LastHour) -> Sequence[Concern]:
     if hour.failed and ended >= _FEWEST_ENDED and hour.failed / ended > _ERROR_SHARE:
         share = f"{hour.failed / ended:.0%}"
         text = f"{share} of your requests of the last hour had no answer."
-        found.append(Concern("warn", text, "/console/requests?state=failed"))
+        found.append(Concern("warn", text, "/console/requests?state=unanswered"))
     if still_open.dead:
         text = f"{_many(still_open.dead, 'dead letter')} waiting for a decision."
         found.append(Concern("warn", text, "/console/dead"))

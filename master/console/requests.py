@@ -1,6 +1,5 @@
 """The list of requests: filters, pages, and rows that go on while their requests do."""
 
-import asyncio
 import re
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -22,6 +21,7 @@ from master.api.requests import identity_of
 from master.api.state import running
 from master.console.live import live
 from master.console.pages import fragment, page, rendered
+from master.console.searches import Searches
 from master.console.viewer import Viewer, viewer
 from master.planning.strategies import STRATEGIES
 from master.rules.matching import AUTO
@@ -31,9 +31,11 @@ from queue_schemas.states import REQUEST_TERMINAL, RequestState
 router = APIRouter(prefix="/console/requests", include_in_schema=False)
 
 PAGE = 25
-SEARCHES = 3
-"""Of this replica at once: each may hold one of its connections for seconds."""
-_OPEN = "open"
+_TOGETHER: Mapping[str, frozenset[RequestState]] = {
+    "open": listed.OPEN,
+    "unanswered": listed.UNANSWERED,
+}
+"""Names of several states."""
 _ID = re.compile(r"[0-9a-f-]{4,36}", re.IGNORECASE)
 _MOST_WORDS = 8
 _LONGEST = 300
@@ -87,12 +89,10 @@ def filter_of(wish: Wish) -> Filter:
 
 
 def _states(state: str) -> frozenset[RequestState]:
-    if state == _OPEN:
-        return listed.OPEN
     try:
-        return frozenset({RequestState(state)} if state else ())
+        return _TOGETHER.get(state) or frozenset({RequestState(state)} if state else ())
     except ValueError:
-        known = ", ".join((_OPEN, *RequestState))
+        known = ", ".join((*_TOGETHER, *RequestState))
         raise errors.invalid_value(f"state must be one of: {known}", "state") from None
 
 
@@ -139,7 +139,7 @@ async def list_requests(request: Request) -> Response:
         "requests.html",
         wish=wish,
         too_many=too_many,
-        states=[_OPEN, *RequestState],
+        states=[*_TOGETHER, *RequestState],
         strategies=sorted(STRATEGIES.keys() - {AUTO}),
         models=[model.name for model in master.registry().chat_models()],
         next_url=_next(wish, rows),
@@ -157,10 +157,10 @@ def shown(rows: list[ListedRequest], *, is_first: bool) -> dict[str, Any]:
 
 async def _find(request: Request, seen: Viewer, which: Filter, after: str) -> list[ListedRequest]:
     """One more than a page has. Raises `TooMany`, and `ApiError` 404 or 503."""
-    searches: asyncio.Semaphore = request.app.state.searches
+    searches: Searches = request.app.state.searches
     with outages.answered():
         async with (
-            searches if which.is_unindexed else nullcontext(),
+            searches.room(seen.tenant) if which.is_unindexed else nullcontext(),
             running(request).engine.connect() as connection,
         ):
             place = None

@@ -1,7 +1,5 @@
 """The console's routes: one line for each module."""
 
-import asyncio
-
 from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -24,6 +22,7 @@ from master.console import (
     workers,
 )
 from master.console.live import Parts
+from master.console.searches import Searches
 from master.console.snapshot import Snapshots
 from master.console.viewer import viewer
 from master.running import Running
@@ -51,7 +50,7 @@ def install(app: FastAPI) -> None:
     """Serve the console. To be called after `errors.install`."""
     running: Running = app.state.running
     app.state.live_parts = Parts()
-    app.state.searches = asyncio.Semaphore(requests.SEARCHES)
+    app.state.searches = Searches()
     app.state.snapshots = Snapshots(running.engine, running.view, running.settings.request_seconds)
     app.router.routes.extend(router.routes)  # not included: see `create_app`
     frame.install(app)

@@ -15,7 +15,7 @@ from queue_schemas.states import SUBTASK_TERMINAL, SubtaskState
 
 WIDTH = 720
 LANE_HEIGHT = 22
-_LEAST_WIDTH = 2.0
+_LEAST_WIDTH = 3.0
 _TICKS = 6
 _TITLE_CELLS = 26
 _STEPS = (1, 2, 5)
@@ -222,19 +222,26 @@ def _since(began: datetime, time: datetime) -> float:
 
 
 def _lane(number: int, row: Row, title: str, spans: Sequence[Span], seconds: float) -> Lane:
-    bars = [_bar(span, seconds) for span in spans]
+    bars = list(_bars(spans, WIDTH / seconds))
     said = "; ".join(bar.words for bar in bars) or "nothing yet"
     label = shortened(title, _TITLE_CELLS)
     return Lane(row["step"], title, label, number * LANE_HEIGHT, bars, said)
 
 
-def _bar(span: Span, seconds: float) -> Bar:
-    x = min(span.start / seconds * WIDTH, WIDTH - _LEAST_WIDTH)
-    width = max((span.end - span.start) / seconds * WIDTH, _LEAST_WIDTH)
+def _bars(spans: Sequence[Span], scale: float) -> Iterator[Bar]:
+    """Side by side: what took no time must be seen beside what took long."""
+    end = 0.0
+    for number, span in enumerate(spans):
+        room = WIDTH - (len(spans) - number) * _LEAST_WIDTH  # for those that follow
+        x = max(0.0, min(max(span.start * scale, end), room))
+        end = min(max(span.end * scale, x + _LEAST_WIDTH), room + _LEAST_WIDTH)
+        yield Bar(span, round(x, 1), round(end - x, 1), _words(span))
+
+
+def _words(span: Span) -> str:
     note = f" ({span.note})" if span.note else ""
     again = f", try {span.attempt}" if span.attempt > 1 else ""
-    words = f"{span.phase}{note} {_took(span.end - span.start)}{again}"
-    return Bar(span, round(x, 1), round(min(width, WIDTH - x), 1), words)
+    return f"{span.phase}{note} {_took(span.end - span.start)}{again}"
 
 
 def _took(seconds: float) -> str:

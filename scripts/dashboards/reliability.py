@@ -24,9 +24,9 @@ NOW: Final = Row(
         ),
         stat(
             "Failed, of 10 minutes",
-            "Share of the requests that ended which failed or took too long.",
+            "Share of the requests that failed or took too long; cancelled ones do not count.",
             'sum(increase(millrace_request_endings_total{state=~"failed|expired"}[10m]))'
-            " / (sum(increase(millrace_request_endings_total[10m])) > 0)",
+            ' / (sum(increase(millrace_request_endings_total{state!="cancelled"}[10m])) > 0)',
             "percentunit",
             ((0.02, "yellow"), (0.1, "red")),
         ),

@@ -84,6 +84,7 @@ async def test_requests_are_listed_filtered_and_searched(mill: Mill, person: Per
         ({"user": "bob"}, set()),
         ({"state": "completed", "strategy": "direct", "model": "mill"}, {first, second}),
         ({"state": "open"}, set()),
+        ({"state": "unanswered"}, set()),
         ({"since": "2001-01-01T00:00", "until": "2002-01-01T00:00"}, set()),
         ({"since": "2001-01-01T00:00"}, {first, second}),
     ):

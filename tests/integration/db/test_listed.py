@@ -33,25 +33,30 @@ async def test_each_filter_lets_through_what_is_like_it(engine: AsyncEngine, ten
         )
         failed = {"state": "failed", "model": "wheel"}
         broken = await answered(connection, tenant, **failed)
-        error = text("""UPDATE millrace.requests SET error = '{"code": "x"}' WHERE id = :id""")
-        await connection.execute(error, {"id": broken})
+        late = await answered(connection, tenant, **failed | {"state": "expired"})
+        stopped = await answered(connection, tenant, **failed | {"state": "cancelled"})
+        error = text(
+            """UPDATE millrace.requests SET error = '{"code": "x"}' WHERE id = ANY(:ids)"""
+        )
+        await connection.execute(error, {"ids": [broken, late, stopped]})
         await said(connection, tenant, plain, score=0.0)
         [first] = await listed.listed(connection, tenant, 1, Filter(ids=[plain]))
         # In one transaction all have the same time; the list wants an order.
         later = text("UPDATE millrace.requests SET created_at = now() + :by WHERE id = :id")
-        for number, id_ in enumerate((plain, split, broken)):
+        for number, id_ in enumerate((plain, split, broken, late, stopped)):
             await connection.execute(later, {"by": timedelta(hours=number), "id": id_})
     assert first.score == 0.0
-    assert await found(engine, tenant) == [broken, split, plain]
+    assert await found(engine, tenant) == [stopped, late, broken, split, plain]
     middle = first.created_at + timedelta(minutes=30)
     for which, expected in (
         (Filter(states={RequestState.FAILED}), [broken]),
         (Filter(states={RequestState.COMPLETED}), [split, plain]),
         (Filter(states=listed.OPEN), []),
+        (Filter(states=listed.UNANSWERED), [late, broken]),
         (Filter(strategy="split"), [split]),
-        (Filter(model="wheel"), [broken]),
+        (Filter(model="wheel"), [stopped, late, broken]),
         (Filter(end_user="alice"), [plain]),
-        (Filter(since=middle), [broken, split]),
+        (Filter(since=middle), [stopped, late, broken, split]),
         (Filter(until=middle), [plain]),
         (Filter(beginning=split.hex[:12]), [split]),
         (Filter(words=("MILL", "100%")), [plain]),

@@ -101,6 +101,7 @@ def test_errors_count_from_a_share_on_and_not_one_of_two() -> None:
     assert worries(hour=an_hour(1000, 10)) == []
     (found,) = worries(hour=an_hour(8, 2))
     assert found.text == "20% of your requests of the last hour had no answer."
+    assert found.path == "/console/requests?state=unanswered"
 
 
 def test_dead_letters_and_quarantine_are_told() -> None:

@@ -167,3 +167,14 @@ def test_the_picture_names_the_phases_that_are_in_it() -> None:
     assert drawing.lanes[0].title == "The answer"
     assert "queued 1.0 s" in drawing.lanes[0].words
     assert draw(BEGAN, now, [], [], {}).lanes == []
+
+
+def test_an_attempt_that_failed_at_once_is_not_covered_by_what_follows() -> None:
+    again = row(attempt=2, ready_at=1, queued_at=1.5, started_at=2, finished_at=100)
+    failed = [line(UUID(int=n), 0.01 * n, 0.0, outcome="engine_busy") for n in (3, 4)]
+    picture = draw(BEGAN, BEGAN, [again], failed, {})
+    bars = picture.lanes[0].bars
+    assert [bar.span.phase for bar in bars].count(Phase.FAILED) == 2
+    for bar, following in pairwise(bars):
+        assert bar.width >= 3
+        assert following.x >= bar.x + bar.width - 0.11  # places are rounded

@@ -143,7 +143,11 @@ CASES: Mapping[str, Case] = {
     ),
     "MillraceRequestsFailing": Case(
         20,
-        {_ENDED % "completed": "0+4x30", _ENDED % "failed": "0+1x30"},
+        {
+            _ENDED % "completed": "0+4x30",
+            _ENDED % "failed": "0+1x30",
+            _ENDED % "cancelled": "0+40x30",
+        },
         {_ENDED % "completed": "0+40x30", _ENDED % "cancelled": "0+40x30"},
     ),
     "MillraceFirstTextSlow": Case(
