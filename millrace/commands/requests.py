@@ -18,10 +18,13 @@ from queue_schemas.states import RequestState
 
 
 class _ListByDefault(TyperGroup):
-    """Without a command it lists."""
+    """Without a command it lists, also with options of the list."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, args or ["list"])
+        begins = args[0] if args else ""
+        if not args or (begins.startswith("-") and begins not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
 
 
 app = typer.Typer(
@@ -51,8 +54,8 @@ def show_list(
     \b
     [bold]Examples[/bold]
       millrace requests
-      millrace requests list --state failed
-      millrace requests list --json | jq -r '.[].id'
+      millrace requests --state failed
+      millrace requests --json | jq -r '.[].id'
     """
     if state and still_open:
         raise typer.BadParameter("--open and --state exclude each other")

@@ -41,7 +41,7 @@ def test_requests_are_listed_in_80_columns(master: FakeMaster) -> None:
     words = " ".join(done.stdout.split())
     assert "0199c0de completed split 2/2 3,110 4.4 s Compare HNSW" in words
     assert max(map(len, done.stdout.splitlines())) <= 80
-    failed = millrace("requests", "list", "--state", "failed", "--json", MILLRACE_URL=master.url)
+    failed = millrace("requests", "--state", "failed", "--json", MILLRACE_URL=master.url)
     assert [each["id"] for each in json.loads(failed.stdout)] == [OTHER]
     none = millrace("requests", "list", "--open", MILLRACE_URL=master.url)
     assert none.stdout == "There is no such request.\n"
