@@ -12,10 +12,11 @@ from itertools import product
 from pathlib import Path
 from typing import Final
 
+import structlog
+from playwright.async_api import Browser, Page, ViewportSize, expect
+
 REPOSITORY: Final = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
-
-from playwright.async_api import Browser, Page, ViewportSize, expect  # noqa: E402 - the path first
 
 from bench.console_examples import REQUEST_HEADER  # noqa: E402 - the path first
 from db import migrate  # noqa: E402 - the path first
@@ -123,6 +124,8 @@ async def _migrated(admin_url: str) -> str:
 
 async def main(folder: Path) -> None:
     """Start a town, look at it, and end it."""
+    quietly = structlog.make_filtering_bound_logger("warning")
+    structlog.configure(wrapper_class=quietly)
     with servers.postgres() as admin_url:
         template = await _migrated(admin_url)
         async with (
