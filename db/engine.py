@@ -42,20 +42,20 @@ def create_engine(
     connection is faster.
     """
     parsed = parse_url(url)
-    # Our statements are short: compiling one costs more than it saves.
-    server_settings = {"application_name": name, "jit": "off"}
-    if idle_seconds is not None:
-        server_settings[_IDLE] = f"{idle_seconds * 1000:.0f}"
+    server_settings = {"application_name": name}
     connect_args: dict[str, Any] = {"server_settings": server_settings, "timeout": 10}
     # No overflow: a connection beyond the pool would be closed after one use, and opening one costs
     # more than waiting for one.
     pool: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": 10}
     if parsed.port == _POOLER_PORT:
-        server_settings = {"application_name": name}
-        connect_args["server_settings"] = server_settings
         connect_args["statement_cache_size"] = 0
         connect_args["prepared_statement_name_func"] = lambda: ""
         pool = {"poolclass": NullPool}
+    else:
+        # Our statements are short: compiling one costs more than it saves.
+        server_settings["jit"] = "off"
+        if idle_seconds is not None:
+            server_settings[_IDLE] = f"{idle_seconds * 1000:.0f}"
     if "sslmode" in parsed.query:
         connect_args["ssl"] = parsed.query["sslmode"]
         parsed = parsed.difference_update_query(["sslmode"])

@@ -43,8 +43,6 @@ _LOCK = text("""
            extract(epoch FROM now() - created_at)::float8 AS seconds
       FROM millrace.requests WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE
 """)
-
-
 _LOCK_FREE = text(f"{_LOCK.text} SKIP LOCKED")
 
 
