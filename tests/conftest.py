@@ -153,6 +153,14 @@ def migrated_url(postgres_url: str, migrated_template: str) -> Iterator[str]:
     servers.drop_database(postgres_url, url)
 
 
+@pytest.fixture(scope="module")
+def shared_url(postgres_url: str, migrated_template: str) -> Iterator[str]:
+    """A migrated database of the file's own."""
+    url = servers.create_database(postgres_url, template=migrated_template)
+    yield url
+    servers.drop_database(postgres_url, url)
+
+
 @pytest.fixture
 async def engine(migrated_url: str) -> AsyncGenerator[AsyncEngine, None]:
     """An engine on a migrated database."""

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests import servers
 from tests.integration.cli.command_line import millrace
 from tests.integration.master.mill import Mill, a_script, installation
 from tests.integration.master.test_asked_again import later
@@ -58,13 +57,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("open-webui")
 
 
-@pytest.fixture(scope="module")
-def module_url(postgres_url: str, migrated_template: str) -> Any:
-    url = servers.create_database(postgres_url, template=migrated_template)
-    yield url
-    servers.drop_database(postgres_url, url)
-
-
 async def connect(front: FrontEnd, mill: Mill, *more: str) -> Any:
     ended = await asyncio.to_thread(
         millrace,
@@ -84,9 +76,9 @@ async def connect(front: FrontEnd, mill: Mill, *more: str) -> Any:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def site(folder: Path, module_url: str) -> AsyncGenerator[Site]:
+async def site(folder: Path, shared_url: str) -> AsyncGenerator[Site]:
     models = (a_script(text="The mill turns slowly."), a_script("other", text="It stands still."))
-    async with installation(module_url, *models) as mill, open_webui(folder) as front:
+    async with installation(shared_url, *models) as mill, open_webui(folder) as front:
         ann = await front.user("ann")
         assert await ann.models() == set()
         would = await connect(front, mill, "--dry-run")
@@ -97,7 +89,7 @@ async def site(folder: Path, module_url: str) -> AsyncGenerator[Site]:
             "MILLRACE_OPENWEBUI_URL": front.url,
             "MILLRACE_OPENWEBUI_API_KEY": found["api_key"],
             "MILLRACE_URL": mill.url,
-            "DATABASE_URL": module_url,
+            "DATABASE_URL": shared_url,
         }
         yield Site(front, mill, ann, settings)
 

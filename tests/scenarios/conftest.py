@@ -1,15 +1,25 @@
 """Scenarios run on real processes, a real Postgres and a real RabbitMQ."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
 
 from millrace.chaos.stack import Stack
 from tests import forking
+from tests.scenarios.browser import a_browser
 
 MakeStack = Callable[..., Stack]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncGenerator[Browser]:
+    """A Chromium of the file's own."""
+    async with a_browser() as made:
+        yield made
 
 
 @pytest.fixture

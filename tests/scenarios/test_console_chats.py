@@ -14,7 +14,7 @@ from millrace.chaos.stack import Stack, until
 from millrace.chaos.tcp_proxy import TcpProxy
 from tests import forking, servers
 from tests.integration.master.mill import a_script
-from tests.scenarios.browser import Visit, a_browser, visit
+from tests.scenarios.browser import Visit, visit
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -34,24 +34,18 @@ SCRIPT = a_script(
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncGenerator[Browser]:
-    async with a_browser() as made:
-        yield made
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stack(
     tmp_path_factory: pytest.TempPathFactory,
-    postgres_url: str,
-    migrated_template: str,
+    shared_url: str,
     rabbitmq: servers.Rabbit,
 ) -> AsyncGenerator[Stack]:
     """A master and a worker, both processes of their own."""
-    url = servers.create_database(postgres_url, template=migrated_template)
     vhost = f"test-{secrets.token_hex(6)}"
     rabbitmq.add_vhost(vhost)
     folder = tmp_path_factory.mktemp("stack")
-    made = Stack(folder, url, rabbitmq.url(vhost), {"models": [SCRIPT]}, launch=forking.launch)
+    made = Stack(
+        folder, shared_url, rabbitmq.url(vhost), {"models": [SCRIPT]}, launch=forking.launch
+    )
     try:
         await made.start(mill=1)
         yield made
@@ -59,7 +53,6 @@ async def stack(
         made.close()
         print(made.logs())
         rabbitmq.delete_vhost(vhost)
-        servers.drop_database(postgres_url, url)
 
 
 @pytest_asyncio.fixture(loop_scope="module")

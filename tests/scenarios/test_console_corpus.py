@@ -7,9 +7,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, FilePayload, expect
 
-from tests import servers
 from tests.integration.master.mill import Mill, a_script, installation
-from tests.scenarios.browser import Visit, a_browser, visit
+from tests.scenarios.browser import Visit, visit
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -31,19 +30,9 @@ BROKEN: FilePayload = {
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncGenerator[Browser]:
-    async with a_browser() as made:
+async def mill(shared_url: str) -> AsyncGenerator[Mill]:
+    async with installation(shared_url, a_script(), ingest_seconds=0.2) as made:
         yield made
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mill(postgres_url: str, migrated_template: str) -> AsyncGenerator[Mill]:
-    url = servers.create_database(postgres_url, template=migrated_template)
-    try:
-        async with installation(url, a_script(), ingest_seconds=0.2) as made:
-            yield made
-    finally:
-        servers.drop_database(postgres_url, url)
 
 
 @pytest_asyncio.fixture(loop_scope="module")

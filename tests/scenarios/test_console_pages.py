@@ -8,7 +8,7 @@ from playwright.async_api import Browser, Locator, expect
 
 from tests.integration.master.mill import Mill
 from tests.scenarios import accessibility
-from tests.scenarios.browser import PHONE, WIDE, Visit, a_browser, visit
+from tests.scenarios.browser import PHONE, WIDE, Visit, visit
 from tests.scenarios.town import a_town
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -74,12 +74,6 @@ _ROWS = {
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def mill(postgres_url: str, migrated_template: str) -> AsyncGenerator[Mill]:
     async with a_town(postgres_url, migrated_template, copies=120) as made:
-        yield made
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncGenerator[Browser]:
-    async with a_browser() as made:
         yield made
 
 

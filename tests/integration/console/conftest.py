@@ -1,21 +1,11 @@
 """One installation for each file, which makes it as `installed`, and a new tenant for each test."""
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 
-import pytest
 import pytest_asyncio
 
-from tests import servers
 from tests.integration.console.browsing import Person, a_tenant, signed_in
 from tests.integration.master.mill import Mill
-
-
-@pytest.fixture(scope="module")
-def shared_url(postgres_url: str, migrated_template: str) -> Iterator[str]:
-    """A migrated database of the file's own."""
-    url = servers.create_database(postgres_url, template=migrated_template)
-    yield url
-    servers.drop_database(postgres_url, url)
 
 
 @pytest_asyncio.fixture(loop_scope="module")

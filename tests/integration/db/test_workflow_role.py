@@ -1,7 +1,7 @@
 """What the role of n8n may do: call its functions, and nothing else."""
 
 import json
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,22 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from db import inbox, tenants
 from db.engine import create_engine
 from db.n8n_tables import metadata
-from tests import servers
 
 OWN = ("feedback_inbox", "watched_events", "activity", "alerts", "reports")
 
 
-@pytest.fixture(scope="module")
-def shared_url(postgres_url: str, migrated_template: str) -> Iterator[str]:
-    """One database for all of these: nothing that they do is committed."""
-    url = servers.create_database(postgres_url, template=migrated_template)
-    yield url
-    servers.drop_database(postgres_url, url)
-
-
 @pytest.fixture
 async def engine(shared_url: str) -> AsyncGenerator[AsyncEngine, None]:
-    """An engine on it."""
+    """An engine on one database for all of these: nothing that they do is committed."""
     engine = create_engine(shared_url, pool_size=1)
     yield engine
     await engine.dispose()

@@ -26,16 +26,12 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mill(postgres_url: str, migrated_template: str) -> AsyncGenerator[Mill, None]:
+async def mill(shared_url: str) -> AsyncGenerator[Mill, None]:
     """One installation for the whole table: whatever a row does, the next one needs it alive."""
-    url = servers.create_database(postgres_url, template=migrated_template)
-    try:
-        async with installation(
-            url, a_script(text="fine", entry={"context_length": 1000, "max_output_tokens": 200})
-        ) as made:
-            yield made
-    finally:
-        servers.drop_database(postgres_url, url)
+    async with installation(
+        shared_url, a_script(text="fine", entry={"context_length": 1000, "max_output_tokens": 200})
+    ) as made:
+        yield made
 
 
 def body(**fields: Any) -> bytes:

@@ -13,7 +13,6 @@ from master import recall
 from millrace.chaos.engine import Reply, serve
 from millrace.chaos.stack import until
 from millrace.one_machine import make_key
-from tests import servers
 from tests.doubles.embedding_engine import EmbeddingEngine
 from tests.integration.master.mill import Mill, a_script, installation
 
@@ -40,18 +39,14 @@ ENGINE = EmbeddingEngine(models=("embed",))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mill(postgres_url: str, migrated_template: str) -> AsyncGenerator[Mill, None]:
+async def mill(shared_url: str) -> AsyncGenerator[Mill, None]:
     """An installation for all tests here; each has users and conversations of its own."""
-    url = servers.create_database(postgres_url, template=migrated_template)
-    try:
-        with serve(ENGINE) as at, pytest.MonkeyPatch.context() as patched:
-            patched.setattr(recall, "_EMBED_SECONDS", 60)  # however long both of us stand still
-            embeds = {**EMBEDS, "endpoint": f"{at}/v1"}
-            settings = {"memory_window": 2, "memory_seconds": 0.1, "cache_seconds": 60.0}
-            async with installation(url, SCRIPT, embeds, **settings) as made:
-                yield made
-    finally:
-        servers.drop_database(postgres_url, url)
+    with serve(ENGINE) as at, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(recall, "_EMBED_SECONDS", 60)  # however long both of us stand still
+        embeds = {**EMBEDS, "endpoint": f"{at}/v1"}
+        settings = {"memory_window": 2, "memory_seconds": 0.1, "cache_seconds": 60.0}
+        async with installation(shared_url, SCRIPT, embeds, **settings) as made:
+            yield made
 
 
 async def say(mill: Mill, content: str, conversation: str, **more: Any) -> httpx2.Response:

@@ -8,7 +8,6 @@ import pytest_asyncio
 
 from master.api.answers import RequestRecord
 from queue_schemas.registry import Registry
-from tests import servers
 from tests.integration.master.mill import Mill, a_script, installation
 from tests.integration.master.test_growing_plans import rule as scripted
 
@@ -28,14 +27,10 @@ def writer(name: str) -> dict[str, Any]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mill(postgres_url: str, migrated_template: str) -> AsyncGenerator[Mill, None]:
+async def mill(shared_url: str) -> AsyncGenerator[Mill, None]:
     """One installation for all: each test has a topic of its own, so no rule meets another."""
-    url = servers.create_database(postgres_url, template=migrated_template)
-    try:
-        async with installation(url, writer("mill"), writer("wheel")) as made:
-            yield made
-    finally:
-        servers.drop_database(postgres_url, url)
+    async with installation(shared_url, writer("mill"), writer("wheel")) as made:
+        yield made
 
 
 async def proposed(mill: Mill, topic: str, **change: Any) -> dict[str, Any]:
